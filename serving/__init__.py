@@ -1,0 +1,1 @@
+"""Where answers leave: the command line, the HTTP service, reports and the page."""

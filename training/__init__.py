@@ -1,0 +1,1 @@
+"""Where outcomes and rankers come from: fine-tuning, pre-training a zoo, fitting, retraining."""
