@@ -1,0 +1,160 @@
+"""Which extractors there are, and what one is.
+
+`EXTRACTORS` maps a name to the class that measures it, imported only when it is used. A new extractor is a class that
+satisfies `Extractor` and one line here. The order is the order of measuring: cheap before dear, so that a killed run has as
+much as possible behind it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+
+from features.errors import UnknownNameError
+from features.manifest import closest
+from features.rows import Feature
+
+if TYPE_CHECKING:
+    from features.corpora import Corpora
+    from features.model import Model
+    from features.scoring import Scorer
+    from features.tasks import Example, Task
+    from features.zoo import Checkpoint
+
+# name -> "module:Class"
+EXTRACTORS: dict[str, str] = {
+    "configuration": "features.configuration:Configuration",
+    "ppl_clm": "features.perplexity:PerplexityCLM",
+    "ppl_sc": "features.corruption:PerplexitySC",
+    "prompt": "features.prompts:ZeroShotPrompts",
+    "kshot": "features.kshot:KShot",
+}
+
+
+@dataclass
+class Session:
+    """One loaded checkpoint, and on it one task (or none): what an extractor measures.
+
+    Attributes
+    ----------
+    checkpoint : what the manifest says of it
+    model : the loaded checkpoint
+    scorer : its log-likelihood engine
+    corpora : text for perplexity
+    task : the task; None for an extractor of the checkpoint alone
+    cache : shared by all extractors and tasks of this checkpoint, for work that several need (frozen representations per
+        task). A key should
+        hold the task's digest
+    """
+
+    checkpoint: Checkpoint
+    model: Model
+    scorer: Scorer
+    corpora: Corpora
+    task: Task | None = None
+    cache: dict[Any, Any] = field(default_factory=dict)
+
+    def on(self, task: Task | None) -> Session:
+        """The same checkpoint on a task; the cache stays shared."""
+        return replace(self, task=task)
+
+    @property
+    def a_task(self) -> Task:
+        """The task, for an extractor that has one by its scope."""
+        if self.task is None:
+            raise TypeError("this extractor needs a task")
+        return self.task
+
+    def examples(self, split: str = "features") -> list[Example]:
+        """The task's examples in a role: `features` (measure on these), `shots`, `train`; never `test`."""
+        if split == "test":
+            raise ValueError("a feature is never measured on the examples that outcomes are measured on")
+        return self.a_task.examples(split)
+
+
+class Extractor(Protocol):
+    """Measures features of one checkpoint, or of one checkpoint on one task.
+
+    Attributes
+    ----------
+    name : as in EXTRACTORS and in `--features`
+    version : raised whenever the code would give another number; part of the store's key
+    scope : "checkpoint" (measured once) or "task" (once for each task)
+    produces : patterns of the names of its features; left out, it produces `name` and `name_*`
+    default : whether it is measured when no features are named; left out, it is
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    scope: ClassVar[Literal["checkpoint", "task"]]
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that changes the numbers, as JSON; part of the store's key."""
+
+    def data_digest(self, task: Task | None, corpora: Corpora) -> str:
+        """Digest of the data that it reads, of both splits for a task; part of the store's key."""
+
+    def applies(self, kind: str, task: Task | None) -> bool:
+        """Whether it can measure a checkpoint of this kind (causal, seq2seq, masked) on this task."""
+
+    def measure(self, session: Session) -> list[Feature]:
+        """The features. `task` and `seconds` may be left empty: extraction fills them in. Raises CheckpointError where it
+        cannot.
+        """
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What `--features` named: extractors, and the patterns of the feature names to keep of each (empty: all)."""
+
+    extractors: tuple[str, ...]
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def keeps(self, extractor: str, feature: Feature) -> bool:
+        """Whether this feature was asked for."""
+        wanted = self.only.get(extractor, ())
+        return not wanted or any(fnmatch(feature.name, pattern) for pattern in wanted)
+
+
+def load(name: str) -> Extractor:
+    """The extractor of a name, made with its default settings. Raises UnknownNameError."""
+    if name not in EXTRACTORS:
+        raise UnknownNameError(f"no extractor named {name!r}", where="--features", remedy=closest(name, EXTRACTORS))
+    module, _, attribute = EXTRACTORS[name].partition(":")
+    return cast(Extractor, getattr(importlib.import_module(module), attribute)())
+
+
+def produces(name: str) -> tuple[str, ...]:
+    """Patterns of the feature names that an extractor produces."""
+    return tuple(getattr(load(name), "produces", (name, f"{name}_*")))
+
+
+def select(names: Iterable[str] | None) -> Selection:
+    """The extractors of `--features`: names of extractors (`kshot`) or of features (`kshot_acc`), in any order. None: every
+    default one.
+
+    Raises UnknownNameError, with the nearest name, for what no extractor produces.
+    """
+    if names is None:
+        return Selection(tuple(name for name in EXTRACTORS if getattr(load(name), "default", True)))
+    wanted = [name.strip() for name in names if name.strip()]
+    if not wanted:
+        raise UnknownNameError("no features are named", where="--features", remedy=f"known are: {', '.join(EXTRACTORS)}")
+    only: dict[str, list[str]] = {}
+    whole = {name for name in wanted if name in EXTRACTORS}
+    for name in wanted:
+        if name in EXTRACTORS:
+            continue
+        makers = [extractor for extractor in EXTRACTORS if any(fnmatch(name, pattern) for pattern in produces(extractor))]
+        if not makers:
+            patterns = [pattern.rstrip("_*") for extractor in EXTRACTORS for pattern in produces(extractor)]
+            raise UnknownNameError(
+                f"no feature named {name!r}", where="--features", remedy=closest(name, {*EXTRACTORS, *patterns})
+            )
+        for extractor in makers:
+            only.setdefault(extractor, []).append(name)
+    chosen = tuple(name for name in EXTRACTORS if name in whole or name in only)
+    return Selection(chosen, {name: tuple(patterns) for name, patterns in only.items() if name not in whole})
