@@ -34,8 +34,8 @@ def parc(features: ArrayLike, labels: ArrayLike) -> float:
     rows -= rows.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(rows, axis=1)
     if (norms == 0).any():
-        raise CheckpointError(f"{int((norms == 0).sum())} examples have the same value in every dimension: correlation
-        undefined")
+        flat = int((norms == 0).sum())
+        raise CheckpointError(f"{flat} examples have the same value in every dimension: their correlation is undefined")
     rows /= norms[:, None]
     above = np.triu_indices(len(rows), k=1)
     distances = (1 - rows @ rows.T)[above]
