@@ -1,6 +1,7 @@
 """Strict reading of the YAML files that users write: every mistake is an error that names the file, the field and the remedy.
 
-The loader is PyYAML's safe loader with three changes, all of them to avoid silent surprises: a key written twice is refused; ``no``, ``yes``,
+The loader is PyYAML's safe loader with three changes, all of them to avoid silent surprises: a key written twice is refused;
+``no``, ``yes``,
 ``on`` and ``off`` are text (as in YAML 1.2; `choices: [no, yes]` means two words); ``1e-3`` is a number. A tag such as
 ``!function`` is refused by name: nothing in a manifest can run code.
 """
