@@ -25,3 +25,28 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for build in (checkpoints.llama, checkpoints.gpt2, checkpoints.mistral, checkpoints.t5, checkpoints.bert):
         build(root / build.__name__)
     return root
+
+
+@pytest.fixture(scope="session")
+def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without runs. Migrating one takes seconds, so it is done once a session."""
+    from training.tracking.place import talking
+
+    root = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with talking(root) as client:
+            client.search_experiments()
+    return root / "mlruns" / "mlflow.db"
+
+
+@pytest.fixture
+def mlflow_root(_migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder of the test's own with a migrated, empty MLflow store in `mlruns/`; MLFLOW_TRACKING_URI is unset."""
+    import shutil
+
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(_migrated, tmp_path / "mlruns" / "mlflow.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
