@@ -1,0 +1,214 @@
+"""SELECT of Algorithm 1: which B of N examples to score, given how other checkpoints did on all of them.
+
+One interface: `select(name, losses, budget, ...)`. `losses` is what CORRELATE hands over: (C, N), the negative log-likelihoods
+of the checkpoints already scored in full. Several tasks share one budget by laying their examples side by side and naming each
+example's task: the target is then the mean over tasks of the mean over a task's examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.dynamics.points import cluster, standardised
+from features.errors import DataError, UnknownNameError
+from features.selection.subset import Subset
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a selector is given.
+
+    Attributes
+    ----------
+    losses : (C, N), gold negative log-likelihoods of the checkpoints already scored
+    target : (N,) weight of each example in the mean to be estimated; sums to 1
+    strata : (N,) class or task of each example
+    budget : B
+    rng : the source of chance
+    """
+
+    losses: np.ndarray
+    target: np.ndarray
+    strata: np.ndarray
+    budget: int
+    rng: np.random.Generator
+
+
+def select(
+    name: str,
+    losses: np.ndarray,
+    budget: int,
+    *,
+    tasks: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
+    seed: int = 0,
+) -> Subset:
+    """Choose `budget` of N examples.
+
+    Parameters
+    ----------
+    name : one of SELECTORS
+    losses : (C, N), finite; checkpoints on the training side only: the checkpoints to be ranked must not be among them
+    budget : 1 to N
+    tasks : (N,) task of each example; by default all are of one
+    strata : (N,) class of each example, for `stratified`; by default the task
+    seed : of everything random
+
+    Raises UnknownNameError for the name, DataError for losses or a budget that cannot be used.
+    """
+    if name not in SELECTORS:
+        raise UnknownNameError(f"no selector named {name!r}", where="--selector", remedy=f"known are {', '.join(SELECTORS)}")
+    losses = np.asarray(losses, dtype=float)
+    if losses.ndim != 2 or not np.isfinite(losses).all():
+        raise DataError("losses are not a finite matrix of checkpoints x examples", remedy="leave out what was not scored")
+    size = losses.shape[1]
+    if not 1 <= budget <= size:
+        raise DataError(f"a budget of {budget} for {size} examples", where="--budget", remedy=f"use 1 to {size}")
+    owner = np.zeros(size, dtype=int) if tasks is None else np.unique(np.asarray(tasks), return_inverse=True)[1]
+    counts = np.bincount(owner)
+    target = 1 / (len(counts) * counts[owner])
+    groups = owner if strata is None else np.unique(np.asarray(strata), return_inverse=True)[1] + owner * (size + 1)
+    return SELECTORS[name](Problem(losses, target, groups, budget, np.random.default_rng(seed)))
+
+
+def uniform(problem: Problem) -> Subset:
+    """Draw by the target's weights (uniformly, for one task), without replacement: the one to beat."""
+    return _drawn(problem, problem.target, "random")
+
+
+def high_loss(problem: Problem) -> Subset:
+    """Draw in proportion to the loss that the known checkpoints expect, times the target's weight: the least variance where the
+    expectation is right (Kossen et al. 2021). Probabilities stay above a tenth of uniform, so that weights stay bounded.
+    """
+    expected = np.maximum(problem.losses.mean(axis=0), 0) * problem.target
+    if expected.sum() <= 0:
+        return _drawn(problem, problem.target, "high-loss")
+    return _drawn(problem, 0.9 * expected / expected.sum() + 0.1 * problem.target, "high-loss")
+
+
+def stratified(problem: Problem) -> Subset:
+    """Draw from every stratum in proportion to its weight (largest remainder); weights make the strata whole again."""
+    names, owner = np.unique(problem.strata, return_inverse=True)
+    mass = np.bincount(owner, weights=problem.target)
+    sizes = np.bincount(owner)
+    quota = np.minimum(np.floor(mass * problem.budget).astype(int), sizes)
+    remainder = mass * problem.budget - quota
+    while quota.sum() < problem.budget:
+        remainder[quota >= sizes] = -np.inf
+        best = int(np.argmax(remainder + 1e-9 * problem.rng.random(len(names))))
+        quota[best] += 1
+        remainder[best] -= 1
+    index, weights = [], []
+    covered = mass[quota > 0].sum()
+    for stratum, count in enumerate(quota):
+        if count:
+            members = problem.rng.choice(np.flatnonzero(owner == stratum), size=count, replace=False)
+            index.append(members)
+            weights.append(np.full(count, mass[stratum] / count / covered))
+    chosen = np.concatenate(index)
+    return Subset(chosen, np.concatenate(weights), np.full(len(chosen), np.nan), problem.losses.shape[1], selector="stratified")
+
+
+def anchor_points(problem: Problem) -> Subset:
+    """Anchor points (Vivek et al. 2024, arXiv 2309.08638): k-medoids on 1 - correlation, weighted by what each medoid stands for.
+
+    Squared distances between standardised trajectories are 2 (1 - r), so medoids are refined from k-means centres at linear cost:
+    each cluster's medoid is its member nearest to the centre.
+    """
+    rows = standardised(problem.losses)
+    labels = cluster(rows, problem.budget, seed=int(problem.rng.integers(2**31)))
+    index, weights = [], []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        weight = problem.target[members]
+        centre = weight @ rows[members] / weight.sum()
+        index.append(members[np.argmin(np.linalg.norm(rows[members] - centre, axis=1))])
+        weights.append(weight.sum())
+    missing = problem.budget - len(index)  # twins leave clusters empty: spend the rest at random, at no weight
+    if missing > 0:
+        rest = np.setdiff1d(np.arange(len(rows)), index)
+        index.extend(problem.rng.choice(rest, size=missing, replace=False))
+        weights.extend([0.0] * missing)
+    chosen = np.array(index)
+    return Subset(chosen, np.array(weights), np.full(len(chosen), np.nan), len(rows), selector="anchor-points")
+
+
+def kriging(problem: Problem) -> Subset:
+    """Greedily take the example that most reduces the posterior variance of the benchmark's mean; predict the rest from it.
+
+    The losses of a new checkpoint are taken as a draw of a Gaussian vector over examples, with the mean and a low-rank covariance
+    of the known checkpoints. Posterior mean = offset + w' losses. It uses what other selectors throw away: how hard each example
+    is on the whole, so that the scores of B easy examples are not mistaken for skill. With one or two known checkpoints there is
+    nothing to learn from, and it is `stratified`.
+    """
+    count, size = problem.losses.shape
+    if count < 3:
+        return stratified(problem)
+    mean = problem.losses.mean(axis=0)
+    factors, noise = _factors(problem.losses - mean)
+    covariance_with_target = factors @ (factors.T @ problem.target) + noise * problem.target
+    variance = np.einsum("ij,ij->i", factors, factors) + noise
+    taken: list[int] = []
+    basis = np.empty((problem.budget, size))
+    left, gain_target = variance.copy(), covariance_with_target.copy()
+    for step in range(problem.budget):
+        gain = np.where(left > 1e-9 * variance, gain_target**2 / np.maximum(left, 1e-300), -1.0)
+        gain[taken] = -np.inf
+        best = int(np.argmax(gain))
+        column = factors @ factors[best]
+        column[best] += noise[best]
+        column -= basis[:step].T @ basis[:step, best]
+        scale = np.sqrt(max(left[best], 1e-12 * variance[best] + 1e-300))
+        basis[step] = column / scale
+        gain_target -= basis[step] * (gain_target[best] / scale)
+        left -= basis[step] ** 2
+        taken.append(best)
+    chosen = np.array(taken)
+    inner = factors[chosen] @ factors[chosen].T + np.diag(noise[chosen])
+    inner[np.diag_indices_from(inner)] += 1e-9 * variance[chosen]
+    weights = np.linalg.solve(inner, covariance_with_target[chosen])
+    offset = float(problem.target @ mean - weights @ mean[chosen])
+    return Subset(chosen, weights, np.full(len(chosen), np.nan), size, offset=offset, selector="kriging")
+
+
+def _factors(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance of examples as factors @ factors.T + diag(noise): (N, r) and (N,).
+
+    A probabilistic principal component model (Tipping and Bishop 1999): r = a third of the known checkpoints' degrees of freedom,
+    at most 10; each factor's variance is lessened by the mean of those left out, and each example keeps its own total variance.
+    """
+    count = len(centred)
+    rows = centred / np.sqrt(count - 1)
+    variance = np.einsum("ij,ij->j", rows, rows)
+    rank = int(np.clip((count - 1) // 3, 1, 10))
+    _, singular, directions = np.linalg.svd(rows, full_matrices=False)
+    spectrum = singular**2
+    kept = np.maximum(spectrum[:rank] - spectrum[rank:].sum() / max(count - 1 - rank, 1), 0)
+    factors = directions[:rank].T * np.sqrt(kept)
+    floor = 0.1 * variance + 1e-9 * max(float(variance.mean()), 1e-300)
+    return factors, np.maximum(variance - np.einsum("ij,ij->i", factors, factors), floor)
+
+
+def _drawn(problem: Problem, proposal: np.ndarray, name: str) -> Subset:
+    """Draw one after the other without replacement; remember each draw's probability among those left."""
+    left = proposal.astype(float).copy()
+    index, probabilities = np.empty(problem.budget, dtype=int), np.empty(problem.budget)
+    for m in range(problem.budget):
+        q = left / left.sum()
+        index[m] = problem.rng.choice(len(q), p=q)
+        probabilities[m] = q[index[m]]
+        left[index[m]] = 0.0
+    weights = problem.target[index] / problem.target[index].sum()
+    return Subset(index, weights, probabilities, len(proposal), selector=name)
+
+
+SELECTORS: dict[str, Callable[[Problem], Subset]] = {
+    "random": uniform,
+    "stratified": stratified,
+    "anchor-points": anchor_points,
+    "high-loss": high_loss,
+    "kriging": kriging,
+}
