@@ -101,7 +101,7 @@ def _move_spaces(context: str, continuation: str) -> tuple[str, str]:
     return (context[:-spaces], context[-spaces:] + continuation) if spaces else (context, continuation)
 
 
-def rolling_windows(ids: list[int], prefix: int, max_length: int, stride: int | None) -> list[tuple[list[int], list[int]]]:
+def rolling_windows(ids: list[int], prefix: list[int], max_length: int, stride: int | None) -> list[tuple[list[int], list[int]]]:
     """(context, targets) windows that together predict each token once.
 
     The first window predicts as many tokens as it can hold, after the prefix token; each later one predicts the next `stride`
@@ -111,7 +111,7 @@ def rolling_windows(ids: list[int], prefix: int, max_length: int, stride: int | 
     step = max_length if stride is None else stride
     if not 1 <= step <= max_length:
         raise DataError(f"stride {step} is outside 1..{max_length}", where="rolling", remedy="give a stride within the window")
-    windows = [([prefix], ids[:max_length])] if ids else []
+    windows = [(prefix, ids[:max_length])] if ids else []
     done = min(len(ids), max_length)
     while done < len(ids):
         end = min(done + step, len(ids))

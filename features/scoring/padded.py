@@ -1,4 +1,7 @@
-"""Rows side by side, padded on the right: right for every architecture, and the fallback where rows cannot share a prefix."""
+"""Rows side by side, padded on the right: masked models, and causal ones whose attention cannot be packed.
+
+A causal model is given no padding mask: what stands right of a token cannot reach it, in any architecture.
+"""
 
 from __future__ import annotations
 
@@ -7,63 +10,93 @@ from typing import Any
 
 import numpy as np
 
-from features.errors import CheckpointError
+from features.errors import FailedError
 from features.model import Model
+from features.scoring.memory import Budget
+from features.scoring.pairs import checked, score_pairs
 from features.scoring.records import Row, RowScores
+from features.scoring.trunk import Trunk
 
 
-def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Places of `lengths`, longest first, in batches of at most `budget` padded tokens (one row where that is too long)."""
-    found: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if found and lengths[found[-1][0]] * (len(found[-1]) + 1) <= budget:
-            found[-1].append(place)
-        else:
-            found.append([place])
-    return found
-
-
-def run(
-    model: Model, rows: Sequence[Row], forward: Callable[[Model, list[Row]], list[RowScores]], budget: int
+def in_batches(
+    sizes: Sequence[int], budget: Budget, score: Callable[[list[int]], list[RowScores]], name: str, *, alone: Sequence[bool] = ()
 ) -> list[RowScores]:
-    """Score rows in token-budget batches, in the order given."""
-    found: list[RowScores | None] = [None] * len(rows)
-    for batch in batches([len(row.ids) + (0 if row.decoder is None else len(row.decoder)) for row in rows], budget):
-        for place, scores in zip(batch, forward(model, [rows[i] for i in batch]), strict=True):
-            found[place] = scores
-    return [scores for scores in found if scores is not None]
+    """Score items in batches of at most `budget.tokens` padded tokens, longest first; the results stand in the items' order.
+
+    `sizes` are the tokens of each item, `score` scores the items at some places; a batch that does not fit in memory is halved.
+    `alone` marks items that take a batch each. Raises FailedError if an item was left out.
+    """
+    waiting = sorted(range(len(sizes)), key=lambda place: -sizes[place])
+    found: list[RowScores | None] = [None] * len(sizes)
+    while waiting:
+        count = max(1, budget.tokens // max(1, sizes[waiting[0]]))
+        if alone:
+            count = next((i for i, place in enumerate(waiting[:count]) if alone[place]), count) or 1
+        batch = waiting[:count]
+        try:
+            scores = score(batch)
+        except (RuntimeError, MemoryError) as cause:
+            budget.halve(cause, len(batch) * sizes[batch[0]], name, smallest=len(batch) == 1)
+            continue
+        for place, given in zip(batch, scores, strict=True):
+            found[place] = given
+        waiting = waiting[count:]
+    return complete(found, name)
 
 
-def causal(model: Model, rows: list[Row]) -> list[RowScores]:
+def complete(found: Sequence[RowScores | None], name: str) -> list[RowScores]:
+    """The scores, if there is one for each row. Raises FailedError if one was left out."""
+    given = [scores for scores in found if scores is not None]
+    if len(given) != len(found):
+        raise FailedError(f"{len(found) - len(given)} of {len(found)} rows were left unscored", where=name)
+    return given
+
+
+class Padded:
+    """Padded rows of a causal or masked model."""
+
+    def __init__(self, model: Model, budget: Budget) -> None:
+        self.model, self.budget = model, budget
+        self.trunk = Trunk(model.module)
+
+    def run(self, rows: Sequence[Row], *, alone: Sequence[bool] = ()) -> list[RowScores]:
+        """Scores of distinct rows, in order."""
+        sizes = [len(row.ids) for row in rows]
+        return in_batches(sizes, self.budget, lambda places: self._score([rows[i] for i in places]), self.model.name, alone=alone)
+
+    def _score(self, rows: list[Row]) -> list[RowScores]:
+        import torch
+
+        masked = self.model.kind == "masked"
+        ids, mask = pad([row.ids for row in rows], pad_id(self.model) if masked else 0, self.model.device)
+        inputs = {"input_ids": ids, "attention_mask": mask} if masked else {"input_ids": ids, "use_cache": False}
+        lines = np.concatenate([place * ids.shape[1] + row.positions for place, row in enumerate(rows)])
+        targets = np.concatenate([row.targets for row in rows])
+        with torch.inference_mode():
+            if self.trunk.whole:
+                found = score_pairs(
+                    lambda logits: logits, self.model.module(**inputs).logits.flatten(0, 1), lines, targets, self.budget
+                )
+            else:
+                found = score_pairs(self.trunk.logits, self.trunk.states(**inputs).flatten(0, 1), lines, targets, self.budget)
+        return checked(found, [len(row.targets) for row in rows], self.model)
+
+
+def plain(model: Model, row: Row) -> RowScores:
+    """One causal row through the module's own forward, with nothing shared or left out: what every other way must equal."""
     import torch
 
-    ids, _ = pad([row.ids for row in rows], 0, model.device)
     with torch.inference_mode():
-        return _score(model, rows, model.module(input_ids=ids, use_cache=False).logits)
-
-
-def masked(model: Model, rows: list[Row]) -> list[RowScores]:
-    import torch
-
-    ids, mask = pad([row.ids for row in rows], _pad_id(model), model.device)
-    with torch.inference_mode():
-        return _score(model, rows, model.module(input_ids=ids, attention_mask=mask).logits)
-
-
-def seq2seq(model: Model, rows: list[Row]) -> list[RowScores]:
-    import torch
-
-    ids, mask = pad([row.ids for row in rows], _pad_id(model), model.device)
-    start = model.config.decoder_start_token_id
-    targets = [np.concatenate([[start], row.decoder[:-1]]) for row in rows if row.decoder is not None]
-    decoder, _ = pad(targets, _pad_id(model), model.device)
-    with torch.inference_mode():
-        logits = model.module(input_ids=ids, attention_mask=mask, decoder_input_ids=decoder, use_cache=False).logits
-        return _score(model, rows, logits)
+        logits = model.module(input_ids=torch.from_numpy(row.ids)[None].to(model.device), use_cache=False).logits[0]
+    chosen = logits[torch.from_numpy(row.positions).to(model.device)].float()
+    targets = torch.from_numpy(row.targets).to(model.device)
+    logprobs = chosen.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    both = torch.stack([logprobs, (chosen.argmax(-1) == targets).float()]).cpu().numpy()
+    return checked(both, [len(row.targets)], model)[0]
 
 
 def pad(sequences: Sequence[np.ndarray], value: int, device: Any) -> tuple[Any, Any]:
-    """(ids, mask): (B, T) int64 tensors, padded on the right."""
+    """(ids, mask): (B, T) int64 tensors, padded on the right, in one transfer."""
     import torch
 
     width = max(len(ids) for ids in sequences)
@@ -76,24 +109,7 @@ def pad(sequences: Sequence[np.ndarray], value: int, device: Any) -> tuple[Any, 
     return both[0], both[1]
 
 
-def _pad_id(model: Model) -> int:
-    pad_id = model.tokenizer.pad_token_id
-    return 0 if pad_id is None else int(pad_id)
-
-
-def _score(model: Model, rows: Sequence[Row], logits: Any) -> list[RowScores]:
-    import torch
-
-    batch = np.concatenate([np.full(len(row.positions), place) for place, row in enumerate(rows)])
-    positions = np.concatenate([row.positions for row in rows])
-    targets = torch.from_numpy(np.concatenate([row.targets for row in rows])).to(logits.device)
-    chosen = logits[torch.from_numpy(batch).to(logits.device), torch.from_numpy(positions).to(logits.device)].float()
-    best = chosen.argmax(-1) == targets
-    logprobs = chosen.log_softmax(-1).gather(1, targets[:, None])[:, 0]
-    both = torch.stack([logprobs, best.float()]).cpu().numpy()
-    if not np.isfinite(both).all():
-        raise CheckpointError(
-            "its logits are not finite", where=model.name, remedy="the weights are damaged or overflow in this dtype"
-        )
-    ends = np.cumsum([len(row.positions) for row in rows])[:-1]
-    return [RowScores(lp, g > 0.5) for lp, g in zip(np.split(both[0], ends), np.split(both[1], ends), strict=True)]
+def pad_id(model: Model) -> int:
+    """The tokenizer's padding token, or 0: padding is masked, so any token will do."""
+    found = model.tokenizer.pad_token_id
+    return 0 if found is None else int(found)

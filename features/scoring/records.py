@@ -49,22 +49,19 @@ class Row:
 
     Attributes
     ----------
-    ids : token ids that the model reads: (T,) int64; the encoder's for a seq2seq model
+    ids : token ids that the model reads: (T,) int64. For a seq2seq model the encoder's; its decoder reads the targets.
     positions : whose outputs are scored: (S,) int64, rising
     targets : the token scored at each of them: (S,) int64
-    decoder : for seq2seq, the decoder's token ids without the start token; positions are positions of it
     """
 
     ids: np.ndarray
     positions: np.ndarray
     targets: np.ndarray
-    decoder: np.ndarray | None = None
 
     @property
     def key(self) -> tuple[bytes, bytes, bytes]:
-        """Equal for rows that would be scored alike."""
-        decoder = b"" if self.decoder is None else self.decoder.tobytes()
-        return self.ids.tobytes(), self.targets.tobytes() + b"|" + decoder, self.positions.tobytes()
+        """Equal for rows that are scored alike."""
+        return self.ids.tobytes(), self.positions.tobytes(), self.targets.tobytes()
 
 
 class RowScores(NamedTuple):
