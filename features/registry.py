@@ -31,6 +31,7 @@ EXTRACTORS: dict[str, str] = {
     "ppl_sc": "features.corruption:PerplexitySC",
     "prompt": "features.prompts:ZeroShotPrompts",
     "kshot": "features.kshot:KShot",
+    "transferability": "features.transferability.extractor:Transferability",
 }
 
 
@@ -42,7 +43,7 @@ class Session:
     ----------
     checkpoint : what the manifest says of it
     model : the loaded checkpoint
-    scorer : its log-likelihood engine
+    scorer : its log-likelihood engine, made when it is first asked for (a checkpoint without an output layer has none)
     corpora : text for perplexity
     task : the task; None for an extractor of the checkpoint alone
     cache : shared by all extractors and tasks of this checkpoint, for work that several need (frozen representations per
@@ -52,10 +53,18 @@ class Session:
 
     checkpoint: Checkpoint
     model: Model
-    scorer: Scorer
     corpora: Corpora
     task: Task | None = None
     cache: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def scorer(self) -> Scorer:
+        """The engine, one for all extractors. Raises CheckpointError for a checkpoint without an output layer."""
+        if "scorer" not in self.cache:
+            from features.scoring import Scorer
+
+            self.cache["scorer"] = Scorer(self.model)
+        return cast("Scorer", self.cache["scorer"])
 
     def on(self, task: Task | None) -> Session:
         """The same checkpoint on a task; the cache stays shared."""

@@ -1,0 +1,314 @@
+"""Frozen representations of texts: hidden states pooled over tokens while the forward pass runs, in float32.
+
+One pass serves every pooling, every layer and, for a causal checkpoint, what its head would write next. Batches hold a
+fixed number of
+padded tokens, the longest texts first; a batch's hidden states are pooled and dropped, so that memory grows with texts
+x layers x
+dimensions asked for, never with tokens. Padding changes nothing: rows are padded on the right and padding has no weight.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import CheckpointError, DataError
+from features.model import Model
+from features.scoring.encoding import Encoder
+from features.scoring.padded import pad, pad_id
+
+Pooling = Literal["mean", "last", "first", "words"]
+POOLINGS: tuple[Pooling, ...] = ("mean", "last", "first", "words")
+_HEAD_LOGITS = 32 * 2**20  # logits held at once where a head cannot be asked for one position
+
+
+@dataclass
+class Representations:
+    """Pooled hidden states of N texts.
+
+    Attributes
+    ----------
+    depth : layers of the trunk (of the encoder, for seq2seq); layer 0 is the embeddings, `depth` the last, as its
+    final norm leaves it
+    pooled : float32 (N, D) for each (pooling, layer) asked for; the layer "average" is the mean over layers 1 to `depth`
+    answers : float32 (N, Z), what the head predicts at the answer's place (see `represent`); None where it was not asked for
+    tokens : tokens read; truncated : texts longer than the window; seconds : wall time of the passes
+    """
+
+    depth: int
+    pooled: dict[tuple[str, int | str], NDArray[np.float32]]
+    answers: NDArray[np.float32] | None = None
+    tokens: int = 0
+    truncated: int = 0
+    seconds: float = 0.0
+
+    def of(self, pooling: str = "mean", layer: int | str = -1) -> NDArray[np.float32]:
+        """Representations (N, D) of one pooling and layer; negative layers count from the last. Raises KeyError for
+        what was not asked."""
+        return self.pooled[pooling, layer if isinstance(layer, str) else layer % (self.depth + 1)]
+
+
+def represent(
+    model: Model,
+    texts: Sequence[str],
+    *,
+    poolings: Sequence[str] = ("mean",),
+    layers: Sequence[int | str] | Literal["all"] = (-1,),
+    answers: int = 0,
+    token_budget: int = 4096,
+) -> Representations:
+    """Pooled hidden states of texts under a checkpoint of any kind (for seq2seq: of its encoder).
+
+    Parameters
+    ----------
+    poolings : "mean" over all tokens, "last" token, "first" token, or "words": the mean over words of the mean over
+    each word's tokens,
+        special tokens left out (needs a fast tokenizer)
+    layers : layers to keep, "average" for the mean of layers 1 to the last, or "all" for layers 1 to the last
+    answers : above 0, also what the head predicts at the answer's place, as probabilities over the so many tokens that
+    are likeliest over
+        all texts and, last, all others together. The place is the next token (causal), a mask put after the text
+        (masked), or the decoder's
+        first token after the first sentinel (seq2seq)
+    token_budget : padded tokens of one batch
+
+    A text longer than the window loses its beginning (causal: the prompt's end matters) or its end (others).
+
+    Raises
+    ------
+    DataError : no texts, an empty text, an unknown pooling or layer
+    CheckpointError : an activation that is not finite; a head asked of a checkpoint that has none
+    """
+    import torch
+
+    if not texts:
+        raise DataError("there are no texts to represent")
+    for pooling in poolings:
+        if pooling not in POOLINGS:
+            raise DataError(f"no pooling named {pooling!r}", remedy=f"use {', '.join(POOLINGS)}")
+    if answers and model.headless:
+        raise CheckpointError("has no output layer, so its answers are unknown", where=model.name)
+    started = time.perf_counter()
+    tokens = _tokenise(model, texts, words="words" in poolings)
+    trunk = model.module.get_encoder() if model.kind == "seq2seq" else model.module.base_model
+    deepest = depth(model)
+    kept = _layers(layers, deepest)
+    with_head = bool(answers) and model.kind == "causal"
+    lean = "logits_to_keep" in inspect.signature(model.module.forward).parameters
+    whole = any(layer != deepest for layer in kept)
+    pooled: dict[tuple[str, int | str], NDArray[np.float32]] = {}
+    heads = _Answers(len(texts))
+    for batch in _batches([len(ids) for ids in tokens.ids], token_budget):
+        ids, mask = pad([np.asarray(tokens.ids[i]) for i in batch], pad_id(model), model.device)
+        weights = torch.from_numpy(np.stack([tokens.weights(batch, pooling, ids.shape[1]) for pooling in poolings], axis=1))
+        weights = weights.to(model.device)
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if model.kind == "causal":
+            inputs["use_cache"] = False  # right-padded: no real token looks at a padded one
+        else:
+            inputs["attention_mask"] = mask
+        with torch.inference_mode():
+            if with_head:
+                place = torch.tensor([len(tokens.ids[i]) - 1 for i in batch], device=model.device)
+                if lean:
+                    inputs["logits_to_keep"], place = torch.unique(place, return_inverse=True)
+                output = model.module(**inputs, output_hidden_states=True)
+                heads.add(batch, output.logits[torch.arange(len(batch), device=model.device), place])
+            else:
+                output = trunk(**inputs, output_hidden_states=whole)
+            average: Any = 0.0
+            for layer in range(deepest + 1):
+                averaged = layer > 0 and "average" in kept
+                if layer not in kept and not averaged:
+                    continue
+                state = output.hidden_states[layer] if whole or with_head else output.last_hidden_state
+                part = torch.bmm(weights, state.float())
+                if layer in kept:
+                    _store(pooled, batch, len(texts), poolings, layer, part)
+                if averaged:
+                    average = average + part / deepest
+            if "average" in kept:
+                _store(pooled, batch, len(texts), poolings, "average", average)
+    for (_, kept_layer), values in pooled.items():
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            raise CheckpointError(
+                f"hidden states of {len(bad)} of {len(texts)} texts are NaN or infinite (layer {kept_layer}, first: text {bad[0]})",
+                where=model.name,
+                remedy="the weights are damaged or overflow in this dtype",
+            )
+    if answers and not with_head:
+        _ask_head(model, texts, heads)
+    return Representations(
+        depth=deepest,
+        pooled=pooled,
+        answers=heads.table(answers) if answers else None,
+        tokens=sum(len(ids) for ids in tokens.ids),
+        truncated=tokens.truncated,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _store(pooled: dict, batch: list[int], count: int, poolings: Sequence[str], layer: int | str, part: Any) -> None:
+    """Put a batch's (rows, poolings, D) into the arrays of a layer."""
+    values = part.cpu().numpy()
+    for place, pooling in enumerate(poolings):
+        if (pooling, layer) not in pooled:
+            pooled[pooling, layer] = np.empty((count, values.shape[2]), dtype=np.float32)
+        pooled[pooling, layer][batch] = values[:, place]
+
+
+@dataclass
+class _Tokens:
+    """Token ids of each text, cut to the window, and the word of each token where words are pooled."""
+
+    ids: list[list[int]]
+    words: list[list[int | None]] = field(default_factory=list)
+    truncated: int = 0
+
+    def weights(self, batch: Sequence[int], pooling: str, width: int) -> NDArray[np.float32]:
+        """Weight of each token of each row, shape (rows, width); rows sum to 1."""
+        table = np.zeros((len(batch), width), dtype=np.float32)
+        for row, i in enumerate(batch):
+            size = len(self.ids[i])
+            if pooling == "mean":
+                table[row, :size] = 1 / size
+            elif pooling == "last":
+                table[row, size - 1] = 1
+            elif pooling == "first":
+                table[row, 0] = 1
+            else:
+                word = np.array([-1 if w is None else w for w in self.words[i]])
+                _, index, sizes = np.unique(word, return_inverse=True, return_counts=True)
+                inside = word >= 0
+                table[row, :size][inside] = 1 / sizes[index[inside]]
+                table[row] /= max(table[row].sum(), 1e-30)
+        return table
+
+
+def _tokenise(model: Model, texts: Sequence[str], words: bool) -> _Tokens:
+    if words:
+        encoded = model.tokenizer(list(texts), verbose=False)
+        if not getattr(encoded, "is_fast", False):
+            raise CheckpointError("its tokenizer cannot tell words", where=model.name, remedy="use another pooling")
+        ids = [list(row) for row in encoded["input_ids"]]
+        found = [encoded.word_ids(i) for i in range(len(ids))]
+    else:
+        ids, found = [list(row) for row in Encoder(model).encode(texts)], []
+    for place, row in enumerate(ids):
+        if not row:
+            raise DataError("the text has no tokens", where=f"text {place}", remedy="leave empty texts out")
+    limit, truncated = model.max_length, sum(len(row) > model.max_length for row in ids)
+    cut = _tail if model.kind == "causal" else _head
+    return _Tokens([cut(row, limit) for row in ids], [cut(row, limit) for row in found], truncated)
+
+
+def _tail(row: list, limit: int) -> list:
+    return row[-limit:]
+
+
+def _head(row: list, limit: int) -> list:
+    return row if len(row) <= limit else row[: limit - 1] + row[-1:]  # the closing special token stays
+
+
+def depth(model: Model) -> int:
+    """Layers of the trunk (of the encoder, for seq2seq), embeddings not counted."""
+    config = getattr(model.config, "text_config", None) or model.config
+    for name in ("num_hidden_layers", "n_layer", "num_layers"):
+        if getattr(config, name, None) is not None:
+            return int(getattr(config, name))
+    raise CheckpointError("its configuration does not tell the number of layers", where=model.name)
+
+
+def _layers(layers: Sequence[int | str] | str, deepest: int) -> set[int | str]:
+    if layers == "all":
+        return set(range(1, deepest + 1))
+    kept: set[int | str] = set()
+    for layer in layers:
+        if layer != "average" and not (isinstance(layer, int) and -deepest - 1 <= layer <= deepest):
+            raise DataError(
+                f"no layer {layer!r}", remedy=f"layers are 0 (embeddings) to {deepest}, negative from the last, or average"
+            )
+        kept.add(layer if isinstance(layer, str) else layer % (deepest + 1))
+    return kept
+
+
+def _batches(sizes: Sequence[int], budget: int) -> list[list[int]]:
+    """Places of the sizes, longest first, in batches of at most `budget` padded tokens (one row where that alone is more)."""
+    found: list[list[int]] = []
+    for place in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        if found and sizes[found[-1][0]] * (len(found[-1]) + 1) <= budget:
+            found[-1].append(place)
+        else:
+            found.append([place])
+    return found
+
+
+class _Answers:
+    """The head's likeliest tokens of each text, kept as they come, made a table over common tokens at the end."""
+
+    WIDTH = 256  # tokens kept of each text
+
+    def __init__(self, count: int) -> None:
+        self.tokens: list[NDArray] = [np.empty(0, dtype=np.int64)] * count
+        self.masses: list[NDArray] = [np.empty(0)] * count
+
+    def add(self, batch: Sequence[int], logits: Any) -> None:
+        """Logits (rows, vocabulary) of the texts of a batch."""
+        top = logits.float().softmax(-1).topk(min(self.WIDTH, logits.shape[-1]), dim=-1)
+        masses, tokens = top.values.cpu().numpy(), top.indices.cpu().numpy()
+        if not np.isfinite(masses).all():
+            raise CheckpointError("its logits are not finite", remedy="the weights are damaged or overflow in this dtype")
+        for row, i in enumerate(batch):
+            self.tokens[i], self.masses[i] = tokens[row], masses[row]
+
+    def table(self, width: int) -> NDArray[np.float32]:
+        """(texts, <= width + 1) probabilities; rows sum to 1."""
+        known, index = np.unique(np.concatenate(self.tokens), return_inverse=True)
+        total = np.bincount(index, weights=np.concatenate(self.masses))
+        chosen = known[np.argsort(-total, kind="stable")[:width]]
+        column = {int(token): place for place, token in enumerate(chosen)}
+        table = np.zeros((len(self.tokens), len(chosen) + 1), dtype=np.float32)
+        for row, (tokens, masses) in enumerate(zip(self.tokens, self.masses, strict=True)):
+            places = [column.get(int(token), -1) for token in tokens]
+            here = np.array(places) >= 0
+            table[row, np.array(places)[here]] = masses[here]
+        table[:, -1] = np.maximum(1 - table[:, :-1].sum(axis=1), 0)
+        return table / table.sum(axis=1, keepdims=True)
+
+
+def _ask_head(model: Model, texts: Sequence[str], heads: _Answers) -> None:
+    """A second pass for checkpoints whose answer has a place of its own: a mask after the text, or the decoder."""
+    import torch
+
+    encoder = Encoder(model)
+    before, after = encoder.affixes()
+    tokenizer = model.tokenizer
+    slot = tokenizer.mask_token_id if model.kind == "masked" else tokenizer.get_vocab().get("<extra_id_0>")
+    if slot is None and model.kind == "masked":
+        raise CheckpointError("its tokenizer has no mask token, so the head cannot be asked", where=model.name)
+    room = model.max_length - len(before) - len(after) - 1
+    rows = [
+        [*before, *ids[-room:], *([] if slot is None else [slot]), *after] for ids in encoder.encode(list(texts), special=False)
+    ]
+    vocabulary = int(model.module.get_output_embeddings().weight.shape[0])
+    budget = 4096 if model.kind == "seq2seq" else max(1, _HEAD_LOGITS // vocabulary)
+    for batch in _batches([len(ids) for ids in rows], budget):
+        ids, mask = pad([np.asarray(rows[i]) for i in batch], pad_id(model), model.device)
+        with torch.inference_mode():
+            if model.kind == "masked":
+                logits = model.module(input_ids=ids, attention_mask=mask).logits
+                place = torch.tensor([len(rows[i]) - len(after) - 1 for i in batch], device=model.device)
+                logits = logits[torch.arange(len(batch), device=model.device), place]
+            else:
+                start = [int(model.config.decoder_start_token_id)] + ([] if slot is None else [slot])
+                decoder = torch.tensor([start] * len(batch), device=model.device)
+                output = model.module(input_ids=ids, attention_mask=mask, decoder_input_ids=decoder, use_cache=False)
+                logits = output.logits[:, -1]
+        heads.add(batch, logits)
