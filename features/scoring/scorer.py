@@ -15,7 +15,7 @@ from features.scoring.encoding import Encoder, rolling_windows
 from features.scoring.engine import Engine
 from features.scoring.memory import Budget
 from features.scoring.records import RowScores, Score, TokenScores
-from features.scoring.rows import masked_row, rows_of
+from features.scoring.rows import cut_to_window, masked_row, rows_of
 
 
 class Scorer:
@@ -135,11 +135,12 @@ class Scorer:
 
     def _score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[RowScores, int]]:
         """Scores of the targets of each (context, targets) pair, and how many tokens of its context were dropped."""
-        built = [rows_of(self.model, self.encoder, place, *pair) for place, pair in enumerate(pairs)]
-        scores = iter(self.engine.run([row for rows, _ in built for row in rows]))
+        built = [cut_to_window(self.model, self.encoder, place, *pair) for place, pair in enumerate(pairs)]
+        rows = [rows_of(self.model, encoded) for encoded in built]
+        scores = iter(self.engine.run([row for group in rows for row in group]))
         found = []
-        for rows, dropped in built:
-            parts = [next(scores) for _ in rows]
+        for group, encoded in zip(rows, built, strict=True):
+            parts = [next(scores) for _ in group]
             whole = parts[0] if len(parts) == 1 else RowScores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-            found.append((whole, dropped))
+            found.append((whole, encoded.dropped))
         return found
