@@ -1,0 +1,121 @@
+"""A fitted ranker on disk: ``ranker.json`` and ``booster.txt``. No pickle: what was downloaded is read, never run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.errors import DataError
+from ranker import trees
+from ranker.ensemble import Ensemble
+from ranker.linear import Linear, Single
+from ranker.standardise import Standardiser
+
+if TYPE_CHECKING:
+    from ranker.compare import LearningToCompare
+
+FORMAT = 1
+_LINEAR = {"single": Single, "linear": Linear}
+
+
+def write(ranker: LearningToCompare, folder: Path) -> None:
+    """Write a fitted ranker; the folder is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = ranker.booster_.model_to_string(num_iteration=-1)
+    e = ranker.ensemble_
+    content = {
+        "format": FORMAT,
+        "kind": "foretune learning-to-compare",
+        "booster": "sha256:" + hashlib.sha256(text.encode()).hexdigest(),
+        "parameters": _plain(ranker.get_params()),
+        "tasks": ranker.tasks_,
+        "feature_names_in": [str(c) for c in ranker.feature_names_in_],
+        "standardiser": ranker.standardiser_.to_json(),
+        "directions": ranker.directions_.tolist(),
+        "ensemble": {
+            "linears": {name: [s.to_json() for s in fits] for name, fits in e.linears.items()},
+            "tree_counts": e.tree_counts,
+            "weights": e.weights.tolist(),
+            "task_weights": {str(k): v.tolist() for k, v in e.task_weights.items()},
+            "left_out": e.left_out,
+            "tasks_in_trees": e.tasks_in_trees,
+        },
+        "call_from": ranker.call_from_,
+        "card": _plain(ranker.card_),
+    }
+    (folder / "booster.txt").write_text(text, encoding="utf-8")
+    (folder / "ranker.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+
+
+def read(folder: Path) -> LearningToCompare:
+    """Read what `write` wrote; see `LearningToCompare.load` for the errors."""
+    from ranker.compare import LearningToCompare
+
+    where = str(folder / "ranker.json")
+    remedy = "train the ranker again, or give the folder that LearningToCompare.save wrote"
+    try:
+        content = json.loads((folder / "ranker.json").read_text(encoding="utf-8"))
+        text = (folder / "booster.txt").read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(f"no file {Path(str(error.filename)).name}", where=str(folder), remedy=remedy) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"cannot be read: {str(error).splitlines()[0]}", where=where, remedy=remedy) from error
+    if not isinstance(content, dict) or content.get("kind") != "foretune learning-to-compare":
+        raise DataError("not a ranker", where=where, remedy=remedy)
+    if content.get("format") != FORMAT:
+        raise DataError(f"format {content.get('format')!r}, this version reads {FORMAT}", where=where, remedy=remedy)
+    if content.get("booster") != "sha256:" + hashlib.sha256(text.encode()).hexdigest():
+        raise DataError("does not fit the digest in ranker.json", where=str(folder / "booster.txt"), remedy=remedy)
+    try:
+        ranker = LearningToCompare(**content["parameters"])
+        ranker.tasks_ = [str(t) for t in content["tasks"]]
+        ranker._task_code = {t: i for i, t in enumerate(ranker.tasks_)}
+        ranker.feature_names_in_ = np.array(content["feature_names_in"], dtype=object)
+        ranker.n_features_in_ = len(ranker.feature_names_in_)
+        ranker.classes_ = np.array([0, 1])
+        ranker.standardiser_ = Standardiser.from_json(content["standardiser"])
+        ranker.feature_names_ = [c.name for c in ranker.standardiser_.columns]
+        ranker.directions_ = np.array(content["directions"], np.int64)
+        data = content["ensemble"]
+        booster = trees.read(text)
+        ranker.ensemble_ = Ensemble(
+            {name: [_LINEAR[name].from_json(s) for s in fits] for name, fits in data["linears"].items()},
+            booster,
+            [int(c) for c in data["tree_counts"]],
+            np.array(data["weights"], float),
+            {int(k): np.array(v, float) for k, v in data["task_weights"].items()},
+            float(data["left_out"]),
+            int(data["tasks_in_trees"]),
+            trees.leaf_values(booster),
+        )
+        ranker.booster_ = booster
+        ranker.call_from_ = float(content["call_from"])
+        ranker.card_ = content["card"]
+        ranker.holdout_ = ranker.card_["holdout"]
+        ranker.importance_ = {str(k): float(v) for k, v in ranker.card_["importance"].items()}
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"not understood: {type(error).__name__} {error}", where=where, remedy=remedy) from error
+    if booster.num_trees() != sum(ranker.ensemble_.tree_counts):
+        raise DataError("another number of trees than ranker.json says", where=str(folder / "booster.txt"), remedy=remedy)
+    return ranker
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types only; a number that JSON cannot hold becomes null."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (np.integer, int)) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, (np.floating, float)):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, (np.bool_, bool)):
+        return bool(value)
+    return value if value is None or isinstance(value, str) else str(value)

@@ -1,0 +1,483 @@
+"""Honest figures for a table: checkpoints (or groups of them, tasks, zoos) are held out, never pairs.
+
+A pair is judged when both its checkpoints were held out together and their outcomes differ (equal outcomes have no order to get right
+and are left out; equal predictions count 1/2). Checkpoints whose figures are identical are one group, so that a twin never stands on
+the other side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.errors import DataError, UnknownNameError
+from ranker import metrics
+from ranker.baselines import BestSingle, Logistic, Single
+from ranker.blend import probability
+from ranker.compare import LearningToCompare
+from ranker.pairs import Floats, Ints, codes, far_out, merge_groups, twins
+from ranker.table import check, features_of, is_number
+from ranker.vocabulary import meaning
+
+METHODS = ("ltc", "logistic", "configuration", "best-single")
+SMALL = 12
+_DRAWS = 400
+
+
+@dataclass
+class LearningToCompareMethod:
+    """`LearningToCompare` as an evaluated method: fitted on the training rows, asked with the whole zoo as context."""
+
+    parameters: dict[str, Any] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)
+    ranker: LearningToCompare | None = None
+
+    def fit(self, train: pd.DataFrame, columns: list[str]) -> LearningToCompareMethod:
+        self.columns = columns
+        self.ranker = LearningToCompare(**self.parameters).fit(
+            train[columns],
+            train["outcome"].to_numpy(float),
+            task=train["task"],
+            group=train[" group"],
+            zoo=train["zoo"] if "zoo" in train else None,
+            outcome_sd=train["outcome_sd"].to_numpy(float) if "outcome_sd" in train else None,
+        )
+        return self
+
+    def strengths(self, rows: pd.DataFrame, context: pd.DataFrame) -> Floats:
+        assert self.ranker is not None
+        zoo = pd.concat([rows, context])[self.columns] if len(context) else rows[self.columns]
+        return self.ranker.strengths(rows[self.columns], task=str(rows["task"].iloc[0]), context=zoo)
+
+    def slope(self, task: str) -> float:
+        return 0.0
+
+
+@dataclass
+class _Judged:
+    """Held-out pairs of one method and task over all splits."""
+
+    p: list[Floats] = field(default_factory=list)
+    better: list[Floats] = field(default_factory=list)
+    gap: list[Floats] = field(default_factory=list)
+    i: list[Ints] = field(default_factory=list)
+    j: list[Ints] = field(default_factory=list)
+    called: list[np.ndarray] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    order: list[dict[str, float]] = field(default_factory=list)
+
+
+def make(method: str, df: pd.DataFrame, columns: list[str], parameters: dict[str, Any] | None = None) -> Any:
+    """An unfitted method by its name.
+
+    Raises
+    ------
+    UnknownNameError : no such method, or no such column
+    """
+    if method == "ltc":
+        return LearningToCompareMethod(parameters or {})
+    if method == "logistic":
+        return Logistic()
+    if method == "configuration":
+        return Logistic(configuration=True)
+    if method == "best-single":
+        return BestSingle()
+    if method.startswith("single:"):
+        column = method.removeprefix("single:")
+        if column not in columns:
+            raise UnknownNameError(f"no feature column {column!r}", where="--method", remedy=f"columns: {', '.join(columns)}")
+        return Single(column)
+    raise UnknownNameError(
+        f"no method {method!r}",
+        where="--method",
+        remedy="methods: ltc, logistic, configuration, best-single, single:COLUMN, singles",
+    )
+
+
+def splits_of(
+    df: pd.DataFrame, group: Ints, hold: str | None, *, splits: int, train_share: float, seed: int
+) -> Iterator[tuple[Ints, Ints]]:
+    """Row indices (train, test) of each split.
+
+    Groups of checkpoints are shuffled and put on the training side until it has `train_share` of the checkpoints. With `hold` "task",
+    tasks are split too: the test side is the held-out checkpoints on the held-out tasks, and the training side the others on the
+    others, since a checkpoint's outcome on one task tells of the next.
+    """
+    rng = np.random.default_rng(seed)
+    names, size = np.unique(
+        group[~df.duplicated(["checkpoint", *(["zoo"] if "zoo" in df else [])]).to_numpy()], return_counts=True
+    )
+    tasks = np.array(sorted(df["task"].unique()), dtype=object)
+    for _ in range(splits):
+        order = rng.permutation(len(names))
+        reached = np.cumsum(size[order])
+        k = int(np.clip(np.searchsorted(reached, train_share * size.sum() + 1e-9, side="right"), 1, len(names) - 1))
+        in_train = np.isin(group, names[order[:k]])
+        if hold == "task":
+            shuffled = rng.permutation(tasks)
+            kept = set(shuffled[: int(np.clip(round(train_share * len(tasks)), 1, len(tasks) - 1))])
+            old = df["task"].isin(kept).to_numpy()
+            yield np.flatnonzero(in_train & old), np.flatnonzero(~in_train & ~old)
+        else:
+            yield np.flatnonzero(in_train), np.flatnonzero(~in_train)
+
+
+def evaluate(
+    df: pd.DataFrame,
+    *,
+    methods: Sequence[str] = METHODS,
+    features: Sequence[str] | None = None,
+    group: str | None = None,
+    splits: int = 20,
+    train_share: float = 0.6,
+    seed: int = 0,
+    parameters: dict[str, Any] | None = None,
+    pairs: Any = None,
+) -> dict[str, Any]:
+    """Hold-out figures of each method, per task and their mean over tasks.
+
+    Parameters
+    ----------
+    df : a comparison table
+    methods : of `METHODS`, ``single:COLUMN``, or ``singles`` for each number alone
+    features : columns to use; all where left out
+    group : column whose values are held out whole (uploader, family, base); "task" and "zoo" hold out whole tasks or zoos. Default: the
+        column ``group`` where there is one, else the checkpoint
+    splits, train_share, seed : random splits over groups; share of the checkpoints on the training side
+    parameters : of `LearningToCompare`
+    pairs : function (rows, i, j) -> mask of the pairs to judge, e.g. those of equal learning rate
+
+    Returns
+    -------
+    ``{"tasks": {TASK: {METHOD: figures}}, "mean": {METHOD: figures}, "notes": [...], ...}``; figures are ``accuracy`` (mean over splits),
+    ``sd`` (over splits), ``ci95`` (bootstrap over groups of checkpoints), ``pairs`` (judged, over all splits), ``kendall_tau``,
+    ``top1_regret``, ``top1``, ``best_at``, ``top5_recall``, ``brier``, ``ece``, ``by_gap``, and for ltc ``called``, ``called_accuracy``,
+    ``against_best_single`` (paired difference, ci95) and ``error_reduction`` against perplexity where there is one
+
+    Raises
+    ------
+    DataError : a table that cannot be split; UnknownNameError : no such method, column or group
+    """
+    df = check(df)
+    if splits < 1 or not 0 < train_share < 1:
+        raise DataError(
+            f"splits = {splits}, train_share = {train_share}",
+            where="evaluate",
+            remedy="give at least 1 split and a share between 0 and 1",
+        )
+    hold = group if group in ("task", "zoo") else None
+    if group is not None and group not in df.columns:
+        raise UnknownNameError(f"no column {group!r} to group by", where="evaluate", remedy=f"columns: {', '.join(df.columns)}")
+    columns = features_of(df, features)
+    columns = [c for c in columns if c != group]
+    if not columns:
+        raise DataError("no feature column left", where="evaluate", remedy="the group column cannot be the only feature")
+    if hold == "task" and df["task"].nunique() < 2:
+        raise DataError("one task only", where="evaluate --group task", remedy="hold out checkpoints instead")
+    names = list(dict.fromkeys(_expand(methods, df, columns)))
+    for name in names:
+        make(name, df, columns)
+    asked = list(names)
+    if "ltc" in names and "best-single" not in names:
+        names.append("best-single")
+    groups = grouping(df, group)
+    if len(np.unique(groups)) < 2:
+        raise DataError(
+            "one group only", where=f"evaluate --group {group or 'checkpoint'}", remedy="a hold-out needs at least two groups"
+        )
+    df[" group"] = groups
+    judged: dict[tuple[str, str], _Judged] = {}
+    tasks = [str(t) for t in dict.fromkeys(df["task"])]
+    empty = 0
+    for train_rows, test_rows in splits_of(df, groups, hold, splits=splits, train_share=train_share, seed=seed):
+        train, test = df.iloc[train_rows], df.iloc[test_rows]
+        if not _comparable(train) or not _comparable(test):
+            empty += 1
+            continue
+        for name in names:
+            fitted = make(name, df, columns, parameters).fit(train, columns)
+            _judge(name, fitted, train, test, judged, pairs)
+    if not judged:
+        raise DataError(
+            f"none of {splits} splits has a pair to learn from and one to judge",
+            where="evaluate",
+            remedy="give more checkpoints or groups",
+        )
+    return _result(
+        df,
+        judged,
+        names,
+        asked,
+        tasks,
+        groups,
+        columns,
+        dict(splits=splits, train_share=train_share, seed=seed, group=group, empty=empty),
+    )
+
+
+def grouping(df: pd.DataFrame, group: str | None) -> Ints:
+    """Codes per row of what may not stand on two sides of a split: checkpoint, its twins, and its group."""
+    zoo = df["zoo"] if "zoo" in df else pd.Series([""] * len(df))
+    parts = [codes(zoo, df["checkpoint"]), twins(df)]
+    if group not in (None, "task"):
+        parts.append(codes(df[group]))
+    elif group is None and "group" in df:
+        blank = df["group"].isna() | (df["group"] == "")
+        parts.append(codes(np.where(blank, "\0" + df["checkpoint"].astype(str), df["group"].astype(str))))
+    return merge_groups(*parts)
+
+
+def _expand(methods: Sequence[str], df: pd.DataFrame, columns: list[str]) -> Iterator[str]:
+    for method in methods:
+        if method == "singles":
+            yield from (f"single:{c}" for c in columns if is_number(df[c]))
+        else:
+            yield method
+
+
+def _comparable(rows: pd.DataFrame) -> bool:
+    if not len(rows):
+        return False
+    unit = rows.groupby(["zoo", "task"] if "zoo" in rows else ["task"])["outcome"]
+    return bool((unit.nunique() > 1).any())
+
+
+def _judge(
+    name: str, fitted: Any, train: pd.DataFrame, test: pd.DataFrame, judged: dict[tuple[str, str], _Judged], pairs: Any
+) -> None:
+    """Predict the test rows, unit by unit, and keep the pairs."""
+    for task, of_task in test.groupby("task", sort=False):
+        rights, orders, sizes = [], [], []
+        keep = judged.setdefault((name, str(task)), _Judged())
+        for zoo, rows in of_task.groupby("zoo", sort=False) if "zoo" in of_task else [("", of_task)]:
+            if len(rows) < 2:
+                continue
+            same = train[(train["task"] == task) & (train["zoo"] == zoo)] if "zoo" in train else train[train["task"] == task]
+            strength = fitted.strengths(rows, same)
+            y = rows["outcome"].to_numpy(float)
+            code = rows[" group"].to_numpy(np.int64)
+            i, j = np.triu_indices(len(rows), 1)
+            chosen = y[i] != y[j]
+            if pairs is not None:
+                chosen &= np.asarray(pairs(rows, i, j), bool)
+            i, j = i[chosen], j[chosen]
+            if not len(i):
+                continue
+            gap = strength[i] - strength[j]
+            slope = fitted.slope(str(task))
+            p = probability(np.sign(gap) * slope if slope else gap)
+            better = np.sign(y[i] - y[j])
+            keep.p.append(p)
+            keep.better.append(better)
+            keep.gap.append(np.abs(y[i] - y[j]))
+            keep.i.append(code[i])
+            keep.j.append(code[j])
+            if name == "ltc":
+                keep.called.append(np.maximum(p, 1 - p) >= fitted.ranker.call_from_)
+            rights.append(metrics.right(p, better))
+            if pairs is None:
+                orders.append(metrics.order_figures(strength, y))
+                sizes.append(len(i))
+        if rights:
+            keep.accuracy.append(float(np.concatenate(rights).mean()))
+        if orders:
+            keep.order.append({k: float(np.average([o[k] for o in orders], weights=sizes)) for k in orders[0]})
+
+
+def _result(
+    df: pd.DataFrame,
+    judged: dict[tuple[str, str], _Judged],
+    names: list[str],
+    asked: list[str],
+    tasks: list[str],
+    groups: Ints,
+    columns: list[str],
+    protocol: dict[str, Any],
+) -> dict[str, Any]:
+    rng = np.random.default_rng(protocol["seed"] + 1)
+    n = int(groups.max()) + 1
+    held = np.unique(groups)
+    draws = np.zeros((_DRAWS, n))
+    for b in range(_DRAWS):
+        np.add.at(draws[b], rng.choice(held, len(held)), 1)
+    per_task: dict[str, dict[str, Any]] = {}
+    samples: dict[tuple[str, str], Floats] = {}
+    for task in tasks:
+        figures: dict[str, Any] = {}
+        for name in names:
+            one = judged.get((name, task))
+            if one is None or not one.p:
+                continue
+            p, better, gap = np.concatenate(one.p), np.concatenate(one.better), np.concatenate(one.gap)
+            r = metrics.right(p, better)
+            i, j = np.concatenate(one.i), np.concatenate(one.j)
+            samples[name, task] = metrics.bootstrap(*_pooled(r, i, j), n, draws)
+            figures[name] = {
+                "accuracy": float(np.mean(one.accuracy)),
+                "sd": float(np.std(one.accuracy, ddof=1)) if len(one.accuracy) > 1 else None,
+                "ci95": metrics.interval(samples[name, task]),
+                "pairs": len(p),
+                **{k: float(np.mean([o[k] for o in one.order])) for k in (one.order[0] if one.order else {})},
+                **metrics.pair_figures(p, better, gap),
+            }
+            if name == "ltc":
+                called = np.concatenate(one.called)
+                figures[name]["called"] = float(called.mean())
+                figures[name]["called_accuracy"] = float(r[called].mean()) if called.any() else None
+        if figures:
+            per_task[task] = figures
+    mean = {
+        name: _mean([f[name] for f in per_task.values() if name in f])
+        for name in names
+        if any(name in f for f in per_task.values())
+    }
+    for name, figures in mean.items():
+        per_split = [np.array(judged[name, t].accuracy) for t in per_task if (name, t) in judged]
+        if len({len(s) for s in per_split}) == 1 and len(per_split[0]) > 1:
+            figures["sd"] = float(np.mean(per_split, axis=0).std(ddof=1))
+        figures["ci95"] = metrics.interval(_average([samples[name, t] for t in per_task if (name, t) in samples]))
+    notes = _notes(df, groups, protocol, columns)
+    if "ltc" in mean and "best-single" in mean:
+        both = [t for t in per_task if ("ltc", t) in samples and ("best-single", t) in samples]
+        difference = _average([samples["ltc", t] - samples["best-single", t] for t in both])
+        for t in both:
+            per_task[t]["ltc"]["against_best_single"] = {
+                "difference": per_task[t]["ltc"]["accuracy"] - per_task[t]["best-single"]["accuracy"],
+                "ci95": metrics.interval(samples["ltc", t] - samples["best-single", t]),
+            }
+        gain = mean["ltc"]["accuracy"] - mean["best-single"]["accuracy"]
+        bounds = metrics.interval(difference)
+        mean["ltc"]["against_best_single"] = {"difference": gain, "ci95": bounds}
+        if bounds[0] is None or bounds[0] <= 0:
+            shown = "" if bounds[0] is None else f", 95 % interval [{bounds[0]:+.3f}, {bounds[1]:+.3f}]"
+            notes.append(
+                f"{len(np.unique(groups))} groups of checkpoints are too few to show that ltc beats the best single feature "
+                f"(difference {gain:+.3f}{shown})"
+            )
+    _error_reduction(df, per_task, mean, judged, columns)
+    if not set(asked) >= set(names):
+        for figures in [*per_task.values(), mean]:
+            for name in set(names) - set(asked):
+                figures.pop(name, None)
+    out: dict[str, Any] = {
+        "tasks": per_task,
+        "mean": mean,
+        "notes": notes,
+        "note": "; ".join(notes),
+        "protocol": {**protocol, "features": columns},
+    }
+    if "outcome_sd" in df:
+        out["ceiling"] = _ceiling(df)
+    return out
+
+
+def _pooled(r: Floats, i: Ints, j: Ints, limit: int = 400_000) -> tuple[Floats, Ints, Ints]:
+    """Pairs for the bootstrap, thinned evenly beyond `limit`."""
+    if len(r) <= limit:
+        return r, i, j
+    step = np.linspace(0, len(r) - 1, limit).astype(np.int64)
+    return r[step], i[step], j[step]
+
+
+def _average(samples: list[Floats]) -> Floats:
+    if not samples:
+        return np.empty(0)
+    stacked = np.vstack(samples)
+    return stacked[:, np.isfinite(stacked).all(0)].mean(0)
+
+
+def _mean(figures: list[dict[str, Any]]) -> dict[str, Any]:
+    """Plain means over tasks; pairs are summed."""
+    out: dict[str, Any] = {}
+    for key in figures[0]:
+        values = [f.get(key) for f in figures]
+        if key == "pairs":
+            out[key] = int(sum(v for v in values if v))
+        elif key == "by_gap":
+            out[key] = [_plain_mean([v[q] for v in values if v]) for q in range(5)]
+        elif key != "ci95":
+            out[key] = _plain_mean(values)
+    out["ci95"] = [None, None]
+    return out
+
+
+def _plain_mean(values: Sequence[Any]) -> float | None:
+    numbers = [v for v in values if isinstance(v, (int, float))]
+    return float(np.mean(numbers)) if numbers else None
+
+
+def _notes(df: pd.DataFrame, groups: Ints, protocol: dict[str, Any], columns: list[str]) -> list[str]:
+    notes = []
+    count = len(np.unique(groups))
+    if count < SMALL:
+        notes.append(f"the table is too small: {count} groups of checkpoints; figures of under {SMALL} are mostly chance")
+    zoo = df["zoo"] if "zoo" in df else pd.Series([""] * len(df), index=df.index)
+    unit = codes(zoo, df["task"])
+    out = np.flatnonzero(far_out(df["outcome"].to_numpy(float), unit))
+    if len(out):
+        listed = ", ".join(f"{df['checkpoint'].iloc[k]} on {df['task'].iloc[k]} ({df['outcome'].iloc[k]:g})" for k in out[:5])
+        notes.append(f"far-out outcomes (failed runs?), winsorised in fitting and judged as they are: {listed}")
+    checkpoints, same = codes(zoo, df["checkpoint"]), twins(df)
+    if len(np.unique(same)) < len(np.unique(checkpoints)):
+        twice = [sorted(set(df["checkpoint"][same == s])) for s in np.unique(same)]
+        listed = ", ".join(" = ".join(t) for t in twice if len(t) > 1)
+        notes.append(f"identical checkpoints kept on one side: {listed}")
+    if protocol["empty"]:
+        notes.append(
+            f"{protocol['empty']} of {protocol['splits']} splits had no pair to learn from or to judge and were left out"
+        )
+    return notes
+
+
+def _error_reduction(
+    df: pd.DataFrame,
+    per_task: dict[str, dict[str, Any]],
+    mean: dict[str, Any],
+    judged: dict[tuple[str, str], _Judged],
+    columns: list[str],
+) -> None:
+    """1 - error of ltc / error of perplexity alone (lower is better, as everybody reads it), where the table has a perplexity."""
+    ppl = [c for c in columns if meaning(c).quantity == "ppl_clm"] or [
+        c for c in columns if meaning(c).quantity.startswith(("ppl", "perplexity"))
+    ]
+    if not ppl or "ltc" not in mean:
+        return
+    direction = meaning(ppl[0]).column_direction
+    errors = []
+    for task, figures in per_task.items():
+        rows = df[df["task"] == task]
+        one = judged.get(("ltc", task))
+        if one is None or not one.i:
+            continue
+        value = rows.groupby(" group")[ppl[0]].mean() * direction
+        i, j = np.concatenate(one.i), np.concatenate(one.j)
+        x = value.reindex(range(int(df[" group"].max()) + 1)).to_numpy(float)
+        agree = np.nan_to_num(np.sign(x[i] - x[j])) * np.concatenate(one.better)
+        error = float(np.mean(0.5 - 0.5 * agree))
+        errors.append(error)
+        figures["ltc"]["perplexity"] = {"column": ppl[0], "accuracy": 1 - error}
+        figures["ltc"]["error_reduction"] = 1 - (1 - figures["ltc"]["accuracy"]) / error if error > 0 else None
+    if errors and np.mean(errors) > 0:
+        mean["ltc"]["error_reduction"] = 1 - (1 - mean["ltc"]["accuracy"]) / float(np.mean(errors))
+
+
+def _ceiling(df: pd.DataFrame) -> dict[str, Any]:
+    """Per task, the mean chance over pairs that their order survives the outcomes' own noise: what a perfect ranker would score."""
+    from scipy.stats import norm
+
+    from ranker.pairs import within
+
+    out: dict[str, Any] = {}
+    for task, rows in df.groupby("task", sort=False):
+        y, sd = rows["outcome"].to_numpy(float), np.nan_to_num(rows["outcome_sd"].to_numpy(float))
+        unit = codes(rows["zoo"]) if "zoo" in rows else np.zeros(len(rows), np.int64)
+        i, j = within(unit, limit=200_000)
+        noise = np.sqrt(sd[i] ** 2 + sd[j] ** 2)
+        keep = (y[i] != y[j]) & (noise > 0)
+        if keep.any():
+            out[str(task)] = float(norm.cdf(np.abs(y[i] - y[j])[keep] / noise[keep]).mean())
+    return out

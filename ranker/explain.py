@@ -1,0 +1,130 @@
+"""One answer: probability, interval, whether it is too close to call, reasons that add up to it, and what to measure next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranker.blend import probability
+from ranker.pairs import Floats
+from ranker.standardise import Context
+from ranker.vocabulary import meaning
+
+if TYPE_CHECKING:
+    from ranker.compare import LearningToCompare
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The answer to "is a or b better?".
+
+    Attributes
+    ----------
+    winner : "a" or "b"; None at exactly even odds
+    probability : P(a beats b)
+    interval : 90 % interval of that probability, from the resamples over checkpoints
+    too_close : the odds are inside those that cannot be called at the ranker's error rate
+    reasons : per feature ``feature``, ``a``, ``b`` (values) and ``contribution``: its share of ``log_odds``; they add up to it. Largest first
+    missing : features that the ranker knows and a or b lacks; the one that promises most per second of measuring first
+    log_odds : log(P / (1 - P))
+    call_from : probability from which a pair is called
+    notes : features that were ignored, or unlike the training ones
+    """
+
+    winner: str | None
+    probability: float
+    interval: tuple[float, float]
+    too_close: bool
+    reasons: list[dict[str, Any]]
+    missing: list[str]
+    log_odds: float = 0.0
+    call_from: float = 0.9
+    measure_next: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of the ``compare`` object but names, task and ranker."""
+        return {
+            "winner": self.winner,
+            "probability": self.probability,
+            "interval": list(self.interval),
+            "too_close": self.too_close,
+            "reasons": self.reasons,
+            "missing": self.missing,
+        }
+
+
+def explain(
+    ranker: LearningToCompare,
+    a: Mapping[str, Any],
+    b: Mapping[str, Any],
+    found: list[dict[str, str]],
+    raw: Floats,
+    Z: Floats,
+    used: Context,
+    task: int,
+) -> Comparison:
+    """A `Comparison` from (2, d) raw and standardised features."""
+    columns = ranker.standardiser_.columns
+    bags = ranker.ensemble_.bag_scores(Z, task)
+    gaps = bags[:, 0] - bags[:, 1]
+    mean = bags.mean(1 - 1)
+    log_odds = float(mean[0] - mean[1])
+    p = float(probability(np.array([log_odds]))[0])
+    error = ranker.widening_ * float(gaps.std())
+    low, high = probability(np.array([log_odds - 1.6449 * error, log_odds + 1.6449 * error]))
+    parts = ranker.ensemble_.parts(Z, task)
+    shares = np.bincount(ranker.standardiser_.feature, parts[0] - parts[1], minlength=len(columns))
+    # Rounding apart, the shares add up to the log-odds; the rest is put on the largest so that they do exactly.
+    largest = int(np.argmax(np.abs(shares)))
+    shares[largest] += log_odds - shares.sum()
+    reasons = [
+        {
+            "feature": c.name,
+            "a": a.get(found[0].get(c.name, "")),
+            "b": b.get(found[1].get(c.name, "")),
+            "contribution": float(shares[k]),
+        }
+        for k, c in enumerate(columns)
+        if c.name in found[0] or c.name in found[1]
+    ]
+    reasons.sort(key=lambda r: -abs(r["contribution"]))
+    lacking = [c for c in columns if c.name not in found[0] or c.name not in found[1]]
+    bound = float(np.log(ranker.call_from_ / (1 - ranker.call_from_))) if ranker.call_from_ < 1 else np.inf
+    following = []
+    for c in lacking:
+        seconds = float((ranker.costs or {}).get(c.name, meaning(c.name).seconds))
+        reach = np.sqrt(2) * ranker.importance_.get(c.name, 0.0)
+        following.append({"feature": c.name, "settles": _settles(log_odds, reach, bound), "seconds": seconds})
+    following.sort(key=lambda f: (-(f["settles"] / f["seconds"]), f["seconds"], f["feature"]))
+    notes = []
+    extra = sorted({k for row, have in ((a, found[0]), (b, found[1])) for k in row if k not in have.values()})
+    if extra:
+        notes.append(f"not known to the ranker, ignored: {', '.join(extra[:20])}")
+    if used.outside:
+        notes.append(f"unlike the training checkpoints: {', '.join(used.outside)}")
+    return Comparison(
+        None if log_odds == 0 else ("a" if log_odds > 0 else "b"),
+        p,
+        (float(min(low, p)), float(max(high, p))),
+        bool(max(p, 1 - p) < ranker.call_from_),
+        reasons,
+        [f["feature"] for f in following],
+        log_odds,
+        ranker.call_from_,
+        following,
+        notes,
+    )
+
+
+def _settles(log_odds: float, reach: float, bound: float) -> float:
+    """Chance that measuring a feature moves the log-odds out of the band that is too close to call: its contribution is taken as normal
+    with deviation `reach`, as over pairs of the training zoos."""
+    from scipy.special import ndtr
+
+    if not np.isfinite(bound) or reach <= 0:
+        return 0.0
+    return float(ndtr(-(bound - log_odds) / reach) + ndtr((-bound - log_odds) / reach))

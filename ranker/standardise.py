@@ -1,0 +1,341 @@
+"""Features and outcomes on one scale within each zoo and task, so that one set of weights and trees serves them all.
+
+A number x becomes ``soft((t(x) - centre) / spread)``: t is the form that its name asks for (the logarithm of a perplexity), or the
+logarithm where a positive column is far from symmetric; centre and spread are the median and the normal-consistent interquartile
+range of the rows that it is compared with; ``soft`` leaves [-2, 2] alone and grows like a logarithm beyond.
+
+Rows to compare with ("context"): in fitting, the rows of the same zoo and task. In answering, the zoo that the question comes from:
+its statistics are mixed with the training ones as if the latter were `_PRIOR` rows more (`_PRIOR_OUTSIDE` where the zoo lies outside
+the training range, as perplexities of another corpus do). A zoo of two so borrows most of its spread from the training zoos, and its
+difference keeps its sign and size; a zoo of fifty speaks for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm, rankdata
+
+from ranker.pairs import Floats, Ints, far_out
+from ranker.table import is_number
+from ranker.vocabulary import Meaning, meaning, resolve
+
+_PRIOR = 8.0
+_PRIOR_OUTSIDE = 1.0
+_IQR = 1.3489795
+
+
+def soft(z: Floats) -> Floats:
+    """Identity on [-2, 2], logarithmic beyond, odd and smooth at the seam; NaN stays NaN."""
+    size = np.abs(z)
+    return np.where(size <= 2, z, np.sign(z) * (2 + np.log1p(np.maximum(size - 2, 0))))
+
+
+def spread_of(values: Floats) -> float:
+    """Robust standard deviation: the interquartile range / 1.349; the ordinary one where half the values agree or there are under 5."""
+    values = values[~np.isnan(values)]
+    if len(values) < 2:
+        return float("nan")
+    if len(values) >= 5:
+        low, high = np.quantile(values, [0.25, 0.75])
+        plain = float(np.std(values, ddof=1))
+        robust = float(high - low) / _IQR
+        # A far-out value must not set the scale, but neither may a lump of equal ones.
+        return robust if robust > 0.2 * plain or (robust > 0 and plain > 20 * robust) else 0.5 * plain
+    return float(np.std(values, ddof=1))
+
+
+def standard_outcome(y: Floats, unit: Ints) -> Floats:
+    """Outcomes of each unit to mean 0 and deviation about 1: the mean of the winsorised robust score and the normal score of the rank.
+
+    A failed run keeps its rank (last) but not its distance.
+    """
+    out = np.zeros(len(y))
+    for u in np.unique(unit):
+        rows = np.flatnonzero(unit == u)
+        values = y[rows]
+        n = len(rows)
+        if n < 2 or np.ptp(values) == 0:
+            continue
+        ranks = norm.ppf((rankdata(values) - 0.5) / n)
+        ranks = ranks / max(float(np.std(ranks)), 1e-9)
+        kept = values[~far_out(values, np.zeros(n, np.int64))]
+        centre, scale = float(np.median(kept)), spread_of(kept)
+        if not scale > 0:
+            scale = float(np.std(values)) or 1.0
+        z = np.clip((values - centre) / scale, -2.5, 2.5)
+        mixed = 0.5 * ranks + 0.5 * (z - z.mean()) / max(float(np.std(z)), 1e-9)
+        out[rows] = mixed - mixed.mean()
+    return out
+
+
+@dataclass
+class Column:
+    """One feature as the ranker knows it.
+
+    Attributes
+    ----------
+    name : as in the training table
+    kind : "number" or "text"
+    form : of a number: plain, log, inverse
+    centre, spread : of the training zoos' rows, on the scale of `form`: median over zoos and tasks
+    low, high : 1st and 99th percentile in training, on that scale
+    levels : of a text: those seen on at least two checkpoints, most frequent first; any other counts as "other"
+    share_missing : share of training rows without it
+    """
+
+    name: str
+    kind: str = "number"
+    form: str = "plain"
+    centre: float = 0.0
+    spread: float = 1.0
+    low: float = 0.0
+    high: float = 0.0
+    levels: list[str] = field(default_factory=list)
+    share_missing: float = 0.0
+
+    def numbers(self, values: Floats) -> Floats:
+        return Meaning("", self.form).apply(values)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Centre and spread of each number column for one zoo; made once, used for every question about that zoo."""
+
+    centre: Floats
+    spread: Floats
+    rows: int
+    outside: tuple[str, ...]
+
+
+class Standardiser:
+    """Learns the columns of a training table; turns rows into the matrix that the members read.
+
+    Attributes
+    ----------
+    columns : the features, numbers first to last in table order, then texts
+    names : name of each matrix column; a text has one per level, ``name=level``
+    feature : index into `columns` of each matrix column
+    """
+
+    def __init__(self, max_levels: int = 24) -> None:
+        self.max_levels = max_levels
+        self.columns: list[Column] = []
+
+    def fit(self, X: pd.DataFrame, unit: Ints, checkpoint: Ints) -> Standardiser:
+        """Learn columns from (n, p) features; `unit` and `checkpoint` are codes per row."""
+        numbers, texts = [], []
+        for name in X.columns:
+            column = X[name]
+            if is_number(column):
+                values = column.to_numpy(float)
+                if not np.isfinite(values).any():
+                    continue
+                numbers.append(_fit_number(str(name), values, unit))
+            else:
+                frame = pd.DataFrame({"level": column.to_numpy(object), "checkpoint": checkpoint}).dropna()
+                count = (
+                    frame.drop_duplicates()
+                    .groupby("level", sort=True)["checkpoint"]
+                    .count()
+                    .sort_values(ascending=False, kind="stable")
+                )
+                levels = [str(k) for k, n in count.items() if n >= 2][: self.max_levels]
+                if levels and (len(levels) > 1 or len(count) > 1):
+                    texts.append(Column(str(name), "text", levels=levels, share_missing=float(column.isna().mean())))
+        self.columns = numbers + texts
+        self._index()
+        return self
+
+    def _index(self) -> None:
+        self.n_numbers = sum(c.kind == "number" for c in self.columns)
+        self.names = [c.name for c in self.columns if c.kind == "number"]
+        feature = list(range(self.n_numbers))
+        for k, c in enumerate(self.columns):
+            if c.kind == "text":
+                self.names += [f"{c.name}={level}" for level in c.levels]
+                feature += [k] * len(c.levels)
+        self.feature = np.array(feature, np.int64)
+        self._codes = {c.name: {level: i for i, level in enumerate(c.levels)} for c in self.columns if c.kind == "text"}
+        number = [c for c in self.columns if c.kind == "number"]
+        self._centre = np.array([c.centre for c in number])
+        self._spread = np.array([c.spread for c in number])
+
+    # ---- fitting rows: every zoo and task by its own statistics
+
+    def matrix_within(self, X: pd.DataFrame, unit: Ints) -> Floats:
+        """(n, d) matrix, each unit standardised by its own rows mixed with the training statistics if it has few."""
+        raw = self.raw(X)
+        out = np.empty((len(X), len(self.names)))
+        for u in np.unique(unit):
+            rows = np.flatnonzero(unit == u)
+            out[rows] = self.standardise(raw[rows], self._context(raw[rows], own=True))
+        return out
+
+    # ---- answering
+
+    def raw(self, X: pd.DataFrame) -> Floats:
+        """(n, d) matrix on each column's own scale: forms applied, texts as 0/1 levels (NaN where missing)."""
+        found = resolve([c.name for c in self.columns], [str(c) for c in X.columns])
+        out = np.full((len(X), len(self.names)), np.nan)
+        at = self.n_numbers
+        for k, c in enumerate(self.columns):
+            column = X[found[c.name]] if c.name in found else None
+            if c.kind == "number":
+                if column is not None:
+                    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+                    out[:, k] = _form_for(c, found[c.name]).apply(np.where(np.isfinite(values), values, np.nan))
+                continue
+            width = len(c.levels)
+            if column is not None:
+                words = [None if pd.isna(v) else _word(v) for v in column]
+                codes = np.array([-2 if w is None else self._codes[c.name].get(w, -1) for w in words])
+                block = (codes[:, None] == np.arange(width)).astype(float)
+                block[codes == -2] = np.nan
+                out[:, at : at + width] = block
+            at += width
+        return out
+
+    def raw_row(self, row: Mapping[str, Any], found: Mapping[str, str]) -> Floats:
+        """`raw` for one mapping of features, without pandas; `found` is `resolve` of its keys."""
+        out = np.full(len(self.names), np.nan)
+        at = self.n_numbers
+        for k, c in enumerate(self.columns):
+            value = row.get(found[c.name]) if c.name in found else None
+            if c.kind == "number":
+                if value is not None:
+                    try:
+                        number = float(value)
+                    except (TypeError, ValueError):
+                        number = float("nan")
+                    if np.isfinite(number):
+                        out[k] = _form_for(c, found[c.name]).apply(np.array([number]))[0]
+                continue
+            width = len(c.levels)
+            if value is not None and value == value:
+                out[at : at + width] = 0.0
+                code = self._codes[c.name].get(_word(value))
+                if code is not None:
+                    out[at + code] = 1.0
+            at += width
+        return out
+
+    def context(self, raw: Floats) -> Context:
+        """Statistics of a zoo from the raw rows that stand for it."""
+        return self._context(raw, own=False)
+
+    def _context(self, raw: Floats, *, own: bool) -> Context:
+        numbers = raw[:, : self.n_numbers]
+        centre, spread = self._centre.copy(), self._spread.copy()
+        outside = []
+        for k in range(self.n_numbers):
+            values = numbers[:, k][~np.isnan(numbers[:, k])]
+            n = len(values)
+            if n == 0:
+                continue
+            c = self.columns[k]
+            middle, scale = float(np.median(values)), spread_of(values)
+            far = c.spread > 0 and (middle < c.low - 2 * c.spread or middle > c.high + 2 * c.spread)
+            if far and not own:
+                outside.append(c.name)
+            prior = _PRIOR_OUTSIDE if far or own else _PRIOR
+            share = 1.0 if own and n >= 5 else (n - 1) / (n - 1 + prior)
+            centre[k] = middle if far or own else share * middle + (1 - share) * c.centre
+            if scale > 0:
+                spread[k] = np.exp(share * np.log(scale) + (1 - share) * np.log(c.spread))
+        return Context(centre, spread, len(raw), tuple(outside))
+
+    def standardise(self, raw: Floats, context: Context) -> Floats:
+        """(n, d) standardised matrix; NaN where a feature is missing."""
+        out = raw.copy()
+        out[:, : self.n_numbers] = soft((raw[:, : self.n_numbers] - context.centre) / context.spread)
+        return out
+
+    def training_context(self) -> Context:
+        """The training statistics alone: for a question of which no zoo is known."""
+        return Context(self._centre, self._spread, 0, ())
+
+    # ---- persistence
+
+    def to_json(self) -> dict[str, Any]:
+        return {"max_levels": self.max_levels, "columns": [vars(c) for c in self.columns]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Standardiser:
+        out = cls(int(data["max_levels"]))
+        out.columns = [Column(**c) for c in data["columns"]]
+        out._index()
+        return out
+
+
+def _form_for(column: Column, offered: str) -> Meaning:
+    """How to read the offered column as the trained one: an inverse answers for a perplexity and the other way round."""
+    if offered == column.name:
+        return Meaning("", column.form)
+    theirs = meaning(offered)
+    trained = meaning(column.name)
+    if trained.form in ("log", "inverse") and theirs.form in ("log", "inverse"):
+        same = trained.form == theirs.form
+        return Meaning("", column.form if same else {"log": "inverse", "inverse": "log"}.get(column.form, column.form))
+    return Meaning("", column.form)
+
+
+def _fit_number(name: str, values: Floats, unit: Ints) -> Column:
+    known = meaning(name)
+    given = values[np.isfinite(values)]
+    form = known.form
+    if form != "plain" and (given <= 0).any():
+        form = "plain"
+    elif form == "plain" and len(given) >= 8 and (given > 0).all() and given.max() / given.min() > 10:
+        logs = np.log(given)
+        if abs(_lean(logs)) < abs(_lean(given)):
+            form = "log"
+    x = Meaning("", form).apply(np.where(np.isfinite(values), values, np.nan))
+    centres, spreads = [], []
+    for u in np.unique(unit):
+        own = x[unit == u]
+        own = own[~np.isnan(own)]
+        if len(own):
+            centres.append(float(np.median(own)))
+            scale = spread_of(own)
+            if scale > 0:
+                spreads.append(scale)
+    low, high = np.nanquantile(x, [0.01, 0.99])
+    return Column(
+        name,
+        "number",
+        form,
+        centre=float(np.median(centres)),
+        spread=float(np.exp(np.median(np.log(spreads)))) if spreads else 1.0,
+        low=float(low),
+        high=float(high),
+        share_missing=float(np.isnan(x).mean()),
+    )
+
+
+def _lean(values: NDArray[np.float64]) -> float:
+    """Quantile skewness: how much longer the upper tail is than the lower, in units of their sum."""
+    low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+    return float((high + low - 2 * middle) / (high - low)) if high > low else 0.0
+
+
+def _word(value: Any) -> str:
+    return str(value).strip()
+
+
+def known_directions(columns: Sequence[Column], given: Mapping[str, int] | None = None) -> NDArray[np.int64]:
+    """Direction of each column on its comparing scale: +1, -1 or 0 where unknown; `given` (by column name) wins."""
+    out = []
+    for c in columns:
+        m = meaning(c.name)
+        turned = -1 if c.form == "inverse" else 1
+        if given and c.name in given:
+            out.append(int(np.sign(given[c.name])) * turned)
+        else:
+            out.append(0 if c.kind == "text" else m.column_direction * turned)
+    return np.array(out, np.int64)
