@@ -25,8 +25,26 @@ from features.manifest import closest
 from features.taskdata import format_of, read_rows
 
 BUILT_IN = "built_in"
-_MODULES = """argparse collections datetime decimal difflib doctest fractions inspect optparse pickle random shutil smtplib statistics
-string subprocess tarfile textwrap threading turtle typing zipfile""".split()
+_MODULES = (
+    "argparse",
+    "collections",
+    "datetime",
+    "decimal",
+    "difflib",
+    "doctest",
+    "inspect",
+    "optparse",
+    "pickle",
+    "random",
+    "shutil",
+    "statistics",
+    "string",
+    "subprocess",
+    "textwrap",
+    "threading",
+    "typing",
+    "zipfile",
+)
 
 
 class Corpora:

@@ -117,9 +117,7 @@ def _json(text: str, path: Path, ending: str) -> Iterator[tuple[int, str, dict[s
 
 
 def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    """(line number, value) of each line. A raw line break inside a string is forgiven, where the two lines together are one
-    value.
-    """
+    """(line number, value) of each line. Raw line breaks inside a string are forgiven, where the lines together are one value."""
     lines = text.split("\n")
     at = 0
     while at < len(lines):
@@ -132,15 +130,19 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
             continue
         except json.JSONDecodeError as error:
             first = error
-        try:
-            value = json.loads(f"{line}\n{lines[at]}" if at < len(lines) else line, strict=False)
-        except json.JSONDecodeError:
+        for end in range(at + 1, min(at + 21, len(lines) + 1)):
+            try:
+                value = json.loads("\n".join([line, *lines[at:end]]), strict=False)
+                break
+            except json.JSONDecodeError:
+                continue
+        else:
             raise DataError(
                 f"not JSON: {first.msg} at character {first.pos}",
                 where=f"{path}: line {number}",
                 remedy="write one JSON object a line",
             ) from None
-        at += 1
+        at = end
         yield number, value
 
 

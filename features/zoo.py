@@ -27,8 +27,9 @@ from features.errors import ManifestError, UnknownNameError
 from features.manifest import Fields, closest, kind_of, read_yaml
 from features.rows import FEATURE_COLUMNS
 
-# Columns of the comparison table that are not features: metadata under these names would overwrite them.
-RESERVED = frozenset(FEATURE_COLUMNS) | {"outcome", "outcome_sd", "group", "model", "revision", "gguf_file"}
+# Columns of the comparison table that are not metadata: metadata under these names would overwrite them.
+RESERVED = frozenset(FEATURE_COLUMNS) | {"outcome", "outcome_sd", "group", "family", "step", "architecture", "kind"}
+RESERVED |= {"parameters", "layers", "width", "heads", "vocabulary", "window"}
 
 Meta = str | float | int | bool
 
@@ -149,7 +150,9 @@ def _checkpoint(item: object, *, where: str, root: Path) -> Checkpoint:
                 remedy="give one value, or leave the key out",
             )
         if key in RESERVED:
-            raise ManifestError(f"the name {key!r} is a column of every comparison table", where=at, remedy="choose another name")
+            raise ManifestError(
+                f"the name {key!r} is a column that foretune fills itself", where=at, remedy="choose another name"
+            )
     return Checkpoint(
         name=fields.get("name", str),
         model=fields.get("model", str),
