@@ -1,0 +1,75 @@
+"""Questions and answers: the one place where `foretune compare`, `foretune rank` and the HTTP service ask a ranker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from features.errors import UserError
+from serving.catalogue import Catalogue
+from serving.champion import Snapshot
+from serving.console import finite
+
+
+def compare(
+    snapshot: Snapshot,
+    a: tuple[str, Mapping[str, Any]],
+    b: tuple[str, Mapping[str, Any]],
+    *,
+    task: str | None,
+    context: Any = None,
+) -> dict[str, Any]:
+    """The ``compare`` object: which of two is better on `task`, how sure, and why.
+
+    Parameters
+    ----------
+    a, b : name and features
+    context : rows of the zoo that both come from, for standardising within it; None takes the training statistics
+
+    Raises
+    ------
+    DataError : the two share no feature that the ranker knows
+    """
+    found = snapshot.ranker.answer(a[1], b[1], task=task, context=context).to_dict()
+    winner = found.get("winner")
+    return finite(
+        {
+            "a": a[0],
+            "b": b[0],
+            "task": task,
+            "winner": {"a": a[0], "b": b[0]}.get(winner, winner) if isinstance(winner, str) else winner,
+            "probability": found["probability"],
+            "interval": list(found["interval"]),
+            "too_close": bool(found["too_close"]),
+            "reasons": found["reasons"],
+            "missing": list(found["missing"]),
+            "ranker": snapshot.identity,
+        }
+    )
+
+
+def rank(snapshot: Snapshot, rows: Any, names: Sequence[str], *, task: str | None, top_k: int | None = None) -> dict[str, Any]:
+    """The ``rank`` object for feature rows (a DataFrame) of checkpoints `names`.
+
+    Raises
+    ------
+    UserError : fewer than two checkpoints
+    DataError : no feature that the ranker knows
+    """
+    if len(names) < 2:
+        raise UserError(f"{len(names)} checkpoint(s) to rank", where=f"task {task}", remedy="a ranking takes at least two")
+    ranking = snapshot.ranker.rank(rows, task=task, names=list(names), top_k=top_k)
+    return finite({"task": task, "ranking": [dict(row) for row in ranking.rows]})
+
+
+def rank_task(snapshot: Snapshot, catalogue: Catalogue, task: str | None, *, top_k: int | None = None) -> dict[str, Any]:
+    """Rank all that `catalogue` knows about `task`."""
+    rows = catalogue.table(task)
+    return rank(snapshot, rows, list(rows.index), task=task, top_k=top_k)
+
+
+def compare_known(snapshot: Snapshot, catalogue: Catalogue, task: str | None, a: str, b: str) -> dict[str, Any]:
+    """Compare two checkpoints of `catalogue`, standardised within it."""
+    if task is None and len(catalogue.tables) == 1:
+        task = next(iter(catalogue.tables))
+    return compare(snapshot, (a, catalogue.row(task, a)), (b, catalogue.row(task, b)), task=task, context=catalogue.table(task))

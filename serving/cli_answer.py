@@ -1,0 +1,286 @@
+"""Commands that answer: rank, compare, serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from features.errors import FailedError, UnknownNameError, UserError
+from serving.console import (
+    DEVICE_OPTION,
+    DTYPE_OPTION,
+    JSON_OPTION,
+    STORE_OPTION,
+    TASK_OPTION,
+    emit,
+    need_tasks,
+    root,
+    say,
+    store_path,
+    table,
+    zoo_and_tasks,
+)
+
+TABLE_OPTION = Annotated[
+    str | None, typer.Option("--table", help="A comparison table, or the name of a reference table, that has the checkpoints.")
+]
+
+
+def rank(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="ZOO|TABLE", help="A zoo's manifest (.yaml), a table, or a reference table's name."),
+    ],
+    task: TASK_OPTION = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="OUT", help="Write the ranking: .csv, .json or .md.")] = None,
+    fmt: Annotated[
+        str | None, typer.Option("--format", help="csv, json, markdown or pairs (model_a,model_b,winner), whatever the suffix.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="REPORT", help="Write a self-contained HTML report.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", min=1, help="Also say how probable it is to be among the first K.")
+    ] = None,
+    features: Annotated[str | None, typer.Option("--features", help="For a zoo: comma-separated names of extractors.")] = None,
+    backend: Annotated[str, typer.Option("--backend", help="For a zoo: inline, process or ray.")] = "inline",
+    device: DEVICE_OPTION = "auto",
+    dtype: DTYPE_OPTION = "auto",
+    examples: Annotated[
+        int | None, typer.Option("--examples", min=1, help="For a zoo: at most so many examples per task.")
+    ] = None,
+    store: STORE_OPTION = None,
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Rank checkpoints before any fine-tuning.
+
+    A zoo is measured first, as far as it was not measured before. The champion of MLflow answers, or the default ranker where there is none.
+
+    \b
+    Example:
+      foretune rank zoo.yaml --task films.yaml --html report.html
+      foretune rank zeng2025 --task cms
+    """
+    from serving import answers, html_report, report
+    from serving.champion import current
+
+    if out is not None:
+        wanted = report.kind(out, fmt)
+    elif fmt is not None:
+        raise UserError("--format without --out", remedy="add -o FILE")
+    failed: Sequence[Any] = ()
+    if _is_zoo(source):
+        catalogue, failed = _measured(Path(source), task, features, backend, device, dtype, examples, store)
+        chosen = list(catalogue.tables)
+    else:
+        from serving.catalogue import Catalogue, read_known
+
+        catalogue = Catalogue.of_table(read_known(source), Path(source).stem)
+        chosen = list(task) if task else list(catalogue.tables)
+    snapshot = current(root(), warn=say)
+    rankings = [answers.rank_task(snapshot, catalogue, name, top_k=top_k) for name in chosen]
+    if out is not None:
+        pair_rows = _pairs(snapshot, catalogue, rankings) if wanted == "pairs" else []
+        report.write(rankings, out, wanted, pair_rows)
+    if html is not None:
+        duels = {
+            r["task"]: answers.compare_known(snapshot, catalogue, r["task"], *(row["checkpoint"] for row in r["ranking"][:2]))
+            for r in rankings
+        }
+        page = html_report.page(
+            f"foretune: {catalogue.name}",
+            rankings,
+            catalogue.tables,
+            duels,
+            snapshot.identity,
+            getattr(snapshot.ranker, "card_", {}),
+        )
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(page, encoding="utf-8")
+    emit(rankings[0] if len(rankings) == 1 else {"rankings": rankings}, as_json=as_json, text="\n\n".join(map(_show, rankings)))
+    if not as_json:
+        say(f"\nranked by {snapshot.name}, version {snapshot.version}" + "".join(f"; {p} written" for p in (out, html) if p))
+    if failed:
+        raise FailedError(
+            f"{len(failed)} checkpoint(s) could not be measured in full",
+            where=source,
+            remedy="; ".join(_failure(f) for f in failed[:5]),
+        )
+
+
+def _failure(item: Any) -> str:
+    return " ".join(str(part) for part in item) if isinstance(item, tuple | list) else str(item)
+
+
+def _is_zoo(source: str) -> bool:
+    return source.lower().endswith((".yaml", ".yml"))
+
+
+def _measured(
+    path: Path,
+    task: list[str] | None,
+    features: str | None,
+    backend: str,
+    device: str,
+    dtype: str,
+    examples: int | None,
+    store: Path | None,
+) -> tuple[Any, Sequence[Any]]:
+    """Catalogue of a zoo, measured as far as the store does not have it, and what failed."""
+    from features.extract import extract
+
+    from serving.catalogue import Catalogue
+    from serving.cli_measure import split
+
+    zoo, tasks = zoo_and_tasks(path, task)
+    need_tasks(tasks, path)
+    report = extract(
+        zoo,
+        tasks,
+        features=split(features),
+        store=store_path(store),
+        backend=backend,
+        device=device,
+        dtype=dtype,
+        examples=examples,
+        progress=True,
+    )
+    for item in report.failed:
+        say(f"failed: {_failure(item)}")
+    return Catalogue.of_features(report.rows, zoo.name, [t.name for t in tasks], [c.name for c in zoo.checkpoints]), report.failed
+
+
+def _pairs(snapshot: Any, catalogue: Any, rankings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Arena-style rows of all tasks."""
+    import numpy as np
+
+    from serving import report
+
+    rows = []
+    for ranking in rankings:
+        frame = catalogue.table(ranking["task"]).loc[[row["checkpoint"] for row in ranking["ranking"]]]
+        n = len(frame)
+        i, j = np.triu_indices(n, 1)
+        matrix = np.full((n, n), 0.5)
+        matrix[i, j] = snapshot.ranker.compare(frame.iloc[i], frame.iloc[j], task=ranking["task"], context=frame)
+        rows += report.pairs(ranking, matrix)
+    return rows
+
+
+def _show(ranking: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            r["rank"],
+            r["checkpoint"],
+            r["score"],
+            f"[{r['interval'][0]:.3f}, {r['interval'][1]:.3f}]",
+            r["p_best"],
+            _ties(r["tied_with"]),
+        )
+        for r in ranking["ranking"]
+    ]
+    return f"task {ranking['task']}\n" + table(rows, ["rank", "checkpoint", "score", "interval", "P(best)", "tied with"])
+
+
+def _ties(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f", +{len(names) - 4}" if len(names) > 4 else "")
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A checkpoint's name.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another's.")],
+    task: Annotated[str | None, typer.Option("--task", "-t", help="The task: its name, or for a zoo its YAML file.")] = None,
+    table_: TABLE_OPTION = None,
+    zoo: Annotated[
+        Path | None, typer.Option("--zoo", help="The zoo's manifest; both are measured as far as they were not measured before.")
+    ] = None,
+    examples: Annotated[
+        int | None, typer.Option("--examples", min=1, help="For a zoo: at most so many examples per task.")
+    ] = None,
+    device: DEVICE_OPTION = "auto",
+    dtype: DTYPE_OPTION = "auto",
+    store: STORE_OPTION = None,
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Which of two will be better, how sure, and why.
+
+    \b
+    Example:
+      foretune compare small large --task films.yaml --zoo zoo.yaml
+      foretune compare 1 15 --task cms --table zeng2025
+    """
+    from serving import answers
+    from serving.catalogue import Catalogue, read_known
+    from serving.champion import current
+
+    if (table_ is None) == (zoo is None):
+        raise UserError("name the place that knows both checkpoints", remedy="give exactly one of --table TABLE and --zoo ZOO")
+    if table_ is not None:
+        catalogue = Catalogue.of_table(read_known(table_), Path(table_).stem)
+        name = task
+    else:
+        assert zoo is not None
+        manifest, _ = zoo_and_tasks(zoo, None)
+        for checkpoint in (a, b):
+            if checkpoint not in {c.name for c in manifest.checkpoints}:
+                raise UnknownNameError(
+                    f"checkpoint {checkpoint!r} is not in the zoo",
+                    where=str(zoo),
+                    remedy=f"one of: {', '.join(c.name for c in manifest.checkpoints)}",
+                )
+        catalogue, _ = _measured(zoo, [task] if task else None, None, "inline", device, dtype, examples, store)
+        name = next(iter(catalogue.tables)) if len(catalogue.tables) == 1 else task
+    snapshot = current(root(), warn=say)
+    result = answers.compare_known(snapshot, catalogue, name, a, b)
+    emit(result, as_json=as_json, text=_verdict(result))
+
+
+def _verdict(result: Mapping[str, Any]) -> str:
+    p = result["probability"]
+    low, high = result["interval"]
+    sure = max(p, 1 - p)
+    odds = f"P({result['a']} beats {result['b']}) = {p:.3f} [{low:.3f}, {high:.3f}]"
+    head = (
+        f"too close to call: {odds}"
+        if result["too_close"]
+        else f"{result['winner']} will be better on {result['task']}, with probability {sure:.3f}; {odds}"
+    )
+    lines = [(r["feature"], r["a"], r["b"], r["contribution"]) for r in result["reasons"]]
+    text = head + ("\n\n" + table(lines, ["feature", result["a"], result["b"], f"speaks for {result['a']}"]) if lines else "")
+    if result["missing"]:
+        text += f"\n\nnot measured: {', '.join(result['missing'])}"
+    ranker = result["ranker"]
+    return text + f"\n\nranker {ranker['name']}, version {ranker['version']}"
+
+
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = 3000,
+    zoo: Annotated[Path | None, typer.Option("--zoo", help="Zoo whose checkpoints the service knows and may measure.")] = None,
+    table_: TABLE_OPTION = None,
+    store: STORE_OPTION = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="File with the bearer token (or FORETUNE_TOKEN in the environment).")
+    ] = None,
+) -> None:
+    """Answer over HTTP, with a web page at /.
+
+    The newest champion of MLflow is taken over while running.
+
+    \b
+    Example:
+      foretune serve --zoo zoo.yaml --port 3000
+    """
+    from serving.settings import Settings
+    from serving.start import start
+
+    settings = Settings.read(zoo=zoo, table=table_, store=store, token_file=token_file)
+    start(settings, host, port)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    app.command("rank")(rank)
+    app.command("compare")(compare)
+    app.command("serve")(serve)

@@ -1,0 +1,114 @@
+"""Commands that learn: evaluate, train, retrain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from features.errors import UserError
+from serving.cli_measure import split
+from serving.console import JSON_OPTION, emit, finite, table
+
+
+def evaluate(
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE", help="A comparison table (.csv or .parquet), or the name of a reference table, e.g. zeng2025."
+        ),
+    ],
+    features: Annotated[str | None, typer.Option("--features", help="Comma-separated columns to use (default: all).")] = None,
+    group: Annotated[str | None, typer.Option("--group", metavar="COL", help="Hold out whole groups of this column.")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", "-m", help="ltc, logistic, configuration, single:COLUMN or best-single. May be repeated."),
+    ] = None,
+    splits: Annotated[int, typer.Option("--splits", min=1, help="Random splits over checkpoints.")] = 20,
+    train_share: Annotated[
+        float, typer.Option("--train-share", min=0.05, max=0.95, help="Share of the checkpoints that is fitted on.")
+    ] = 0.6,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the splits.")] = 0,
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Honest hold-out figures for a table.
+
+    Checkpoints are held out, never pairs.
+
+    \b
+    Example:
+      foretune evaluate zeng2025 --method ltc --method best-single
+    """
+    from ranker.evaluate import evaluate as run
+    from serving.catalogue import read_table
+
+    frame = read_table(path)
+    if group is not None and group not in frame.columns:
+        raise UserError(f"no column {group!r} to group by", where=path, remedy=f"columns: {', '.join(frame.columns)}")
+    methods = tuple(method or ("ltc", "logistic", "configuration", "best-single"))
+    result = run(frame, methods=methods, features=split(features), group=group, splits=splits, train_share=train_share, seed=seed)
+    emit(result, as_json=as_json, text=_figures(result))
+
+
+def _figures(result: dict[str, Any]) -> str:
+    """One line per task and method: accuracy with its interval, tau, regret."""
+    rows = []
+    for task, methods in [*result["tasks"].items(), ("mean", result["mean"])]:
+        for name, m in methods.items():
+            low, high = m.get("ci95") or (None, None)
+            interval = f"[{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
+            rows.append(
+                (task, name, m.get("accuracy"), m.get("sd"), interval, m.get("pairs"), m.get("kendall_tau"), m.get("top1_regret"))
+            )
+    return table(rows, ["task", "method", "accuracy", "sd", "95 % interval", "pairs", "tau", "regret@1"])
+
+
+def train(
+    tables: Annotated[list[str], typer.Argument(metavar="TABLE...", help="Comparison tables to fit on.")],
+    name: Annotated[str, typer.Option("--name", help="Name in the MLflow registry.")] = "foretune-ranker",
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Fit a ranker and register it in MLflow; prints the version.
+
+    \b
+    Example:
+      foretune train table.csv --name foretune-ranker
+    """
+    from training.fit import train as run
+
+    result = run(tables, name=name)
+    payload = result if isinstance(result, dict) else {"name": name, "version": str(result)}
+    emit(payload, as_json=as_json, text=str(payload["version"]))
+
+
+def retrain(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Give the alias champion back to the version before.")] = False,
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Fit a challenger from MLflow alone.
+
+    It becomes champion only when it wins on the same held-out checkpoints.
+
+    \b
+    Example:
+      foretune retrain --dry-run
+    """
+    from training.retrain import retrain as run
+
+    if dry_run and rollback:
+        raise UserError("--dry-run and --rollback exclude each other", remedy="give one of them")
+    decision = run(dry_run=dry_run, rollback=rollback)
+    payload = finite(decision.to_dict() if hasattr(decision, "to_dict") else vars(decision))
+    emit(
+        payload,
+        as_json=as_json,
+        text=str(decision) if hasattr(decision, "to_dict") else "\n".join(f"{k}: {v}" for k, v in payload.items()),
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    app.command("evaluate")(evaluate)
+    app.command("train")(train)
+    app.command("retrain")(retrain)

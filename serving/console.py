@@ -1,0 +1,179 @@
+"""What every command shares: results on stdout, everything else on stderr, files by suffix, names of places."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from features.errors import DataError, UnknownNameError, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from features.tasks import Task
+    from features.zoo import Zoo
+
+JSON_OPTION = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else.")]
+TASK_OPTION = Annotated[
+    list[str] | None,
+    typer.Option("--task", "-t", help="A task: its YAML file, or its name in the zoo or table. May be repeated."),
+]
+STORE_OPTION = Annotated[Path | None, typer.Option("--store", help="The feature store (default: mlruns/features.db).")]
+DEVICE_OPTION = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+DTYPE_OPTION = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+
+
+def root() -> Path:
+    """The folder under which ``mlruns/`` holds everything that foretune writes by itself: the current one."""
+    return Path.cwd()
+
+
+def store_path(store: Path | None) -> Path:
+    """The feature store: `store`, or ``mlruns/features.db``; its folder is made."""
+    path = store or root() / "mlruns" / "features.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def say(text: str) -> None:
+    """A line for the person, on stderr: stdout is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def finite(value: Any) -> Any:
+    """`value` ready for strict JSON: numpy scalars unpacked, NaN and infinities as null."""
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if hasattr(value, "tolist"):
+        return finite(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def emit(result: Any, *, as_json: bool, text: str) -> None:
+    """Print `result` as one JSON document, or `text` for a person."""
+    print(json.dumps(finite(result), indent=2, ensure_ascii=False, allow_nan=False) if as_json else text)
+
+
+def table(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> str:
+    """Rows as aligned text; numbers to the right."""
+    cells = [[_cell(c) for c in row] for row in rows]
+    widths = [max(len(h), *(len(r[i]) for r in cells)) if cells else len(h) for i, h in enumerate(header)]
+    numeric = [bool(cells) and all(_is_number(r[i]) for r in cells) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)).rstrip()
+
+    return "\n".join([line(list(header)), line(["-" * w for w in widths]), *(line(r) for r in cells)])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}" if math.isfinite(value) else ""
+    return "" if value is None else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return not text or text.replace(".", "", 1).replace("-", "", 1).replace("%", "", 1).isdigit()
+
+
+def read_long(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
+    """A long file (FEATURES or OUTCOMES; CSV or Parquet by suffix) with at least `columns`, text columns without NaN.
+
+    Raises
+    ------
+    DataError : missing or unreadable file, wrong suffix, missing columns
+    """
+    import pandas as pd
+
+    if not path.is_file():
+        raise DataError("no such file", where=str(path), remedy=f"give a {what} file written by foretune (CSV or Parquet)")
+    try:
+        frame = pd.read_parquet(path) if suffix(path) == ".parquet" else pd.read_csv(path)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"not a readable {what} file: {str(error).splitlines()[0]}", where=str(path), remedy="write it again"
+        ) from None
+    missing = [c for c in columns if c not in frame.columns]
+    if missing:
+        raise DataError(
+            f"column {missing[0]!r} is missing", where=str(path), remedy=f"a {what} file has the columns {', '.join(columns)}"
+        )
+    for column in ("zoo", "checkpoint", "digest", "task", "name", "recipe", "metric", "error"):
+        if column in frame.columns:
+            frame[column] = frame[column].fillna("").astype(str)
+    return frame
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """CSV or Parquet by suffix; whole or not at all (written beside, then renamed)."""
+    kind = suffix(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        if kind == ".parquet":
+            frame.to_parquet(partial, index=False)
+        else:
+            frame.to_csv(partial, index=False)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def suffix(path: Path) -> str:
+    """``.csv`` or ``.parquet``; anything else is a DataError."""
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise DataError(f"suffix {path.suffix!r} is not known", where=str(path), remedy="use .csv or .parquet")
+    return path.suffix.lower()
+
+
+def zoo_and_tasks(manifest: Path, tasks: Sequence[str] | None) -> tuple[Zoo, list[Task]]:
+    """The zoo of `manifest` with its own tasks, or those named by ``--task`` (a YAML file, or the name of a task of the zoo).
+
+    Raises
+    ------
+    UserError : neither the zoo nor the command line names a task
+    """
+    from features.tasks import Task
+    from features.zoo import Zoo
+
+    zoo = Zoo.read(manifest)
+    own = [Task.read(path) for path in zoo.tasks]
+    if not tasks:
+        return zoo, own
+    named = {task.name: task for task in own}
+    chosen = []
+    for text in tasks:
+        if text in named:
+            chosen.append(named[text])
+        elif text.endswith((".yaml", ".yml", ".jsonl")) or Path(text).is_file():
+            chosen.append(Task.read(Path(text)))
+        else:
+            raise UnknownNameError(
+                f"task {text!r} is not known",
+                where=str(manifest),
+                remedy=f"give a task file, or one of: {', '.join(named) or '(the zoo lists none)'}",
+            )
+    return zoo, chosen
+
+
+def need_tasks(tasks: Sequence[Any], manifest: Path) -> None:
+    """Refuse to go on without a task."""
+    if not tasks:
+        raise UserError(
+            "no task is named", where=str(manifest), remedy="list it under `tasks:` in the zoo, or add --task TASK.yaml"
+        )

@@ -1,0 +1,78 @@
+"""One measuring job, in a process of its own: ``python -m serving.measure JOBS.db JOB_ID``, started by `serving.jobs.Runner`.
+
+It ends when its parent is gone, so that a killed service leaves no process behind; what was finished is in the feature store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from features.errors import ForetuneError
+from serving.console import finite
+from serving.jobs import Jobs
+from serving.settings import Settings
+
+
+def measure(jobs: Jobs, job: str, settings: Settings, device: str) -> None:
+    """Measure the job's checkpoint on its tasks, writing progress and result to its row.
+
+    Raises
+    ------
+    ForetuneError : the zoo does not list it any more, or nothing could be measured
+    """
+    from features.extract import extract
+
+    from features.errors import UnknownNameError, UserError
+    from features.tasks import Task
+    from features.zoo import Zoo
+
+    row = jobs.status(job)
+    if settings.zoo is None or settings.store is None:
+        raise UserError("the service has no zoo", remedy="start it with --zoo")
+    zoo = Zoo.read(settings.zoo)
+    kept = tuple(c for c in zoo.checkpoints if c.name == row["checkpoint"])
+    if not kept:
+        raise UnknownNameError(
+            f"checkpoint {row['checkpoint']!r} is not in the zoo", where=str(settings.zoo), remedy="submit another"
+        )
+    tasks = [t for t in map(Task.read, zoo.tasks) if t.name in row["tasks"]]
+    report = extract(
+        dataclasses.replace(zoo, checkpoints=kept),
+        tasks,
+        store=settings.store,
+        device=device,
+        examples=settings.examples,
+        progress=False,
+        on_progress=lambda done, total: jobs.progress(job, done, total),
+    )
+    failed = [" ".join(map(str, f)) if isinstance(f, tuple | list) else str(f) for f in report.failed]
+    good = report.rows[report.rows["error"].fillna("") == ""]
+    if not len(good):
+        raise UserError(failed[0] if failed else "nothing was measured", where=row["checkpoint"])
+    keep = ["task", "name", "value", "text", "stderr", "count", "seconds", "direction"]
+    jobs.complete(job, {"features": finite(good[keep].astype(object).to_dict("records")), "failed": failed})
+
+
+def _follow_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(3)
+
+
+def main() -> None:
+    """Entry of the process; the last line on stderr is the job's error."""
+    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+    jobs, job = Jobs(Path(sys.argv[1])), sys.argv[2]
+    try:
+        measure(jobs, job, Settings.read(), os.environ.get("FORETUNE_DEVICE", "auto"))
+    except ForetuneError as error:
+        jobs.fail(job, str(error))
+
+
+if __name__ == "__main__":
+    main()

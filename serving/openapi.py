@@ -1,0 +1,148 @@
+"""The OpenAPI document of the service, made from `serving.schema`: complete, with examples."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from serving import schema
+
+REQUESTS: tuple[type[BaseModel], ...] = (schema.CompareRequest, schema.RankRequest, schema.ExtractRequest, schema.OutcomesRequest)
+ANSWERS: tuple[type[BaseModel], ...] = (
+    schema.Comparison,
+    schema.Ranking,
+    schema.Job,
+    schema.JobResult,
+    schema.OutcomesReport,
+    schema.ModelCard,
+    schema.CheckpointList,
+    schema.TaskList,
+    schema.TaskTable,
+    schema.Error,
+)
+
+
+def _answer(model: str, description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{model}"}}}}
+
+
+def _operation(
+    name: str,
+    summary: str,
+    answer: str,
+    *,
+    body: str | None = None,
+    query: dict[str, str] | None = None,
+    errors: tuple[int, ...] = (),
+) -> dict[str, Any]:
+    described = {
+        400: "The request is not valid.",
+        401: "The token is missing or wrong.",
+        403: "The service takes none.",
+        404: "A name is not known.",
+        413: "The body is too large.",
+        415: "The body is not declared as JSON.",
+        500: "Something failed.",
+        503: "MLflow or a store cannot be reached.",
+        504: "It took too long.",
+    }
+    codes = sorted({401, 500, 503, 504, *errors, *((400, 413, 415) if body else ())})
+    operation: dict[str, Any] = {
+        "operationId": name,
+        "summary": summary,
+        "tags": ["foretune"],
+        "responses": {"200": _answer(answer, "The answer."), **{str(c): _answer("Error", described[c]) for c in codes}},
+    }
+    if body:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}},
+        }
+    if query:
+        operation["parameters"] = [
+            {"name": key, "in": "query", "required": True, "description": text, "schema": {"type": "string", "minLength": 1}}
+            for key, text in query.items()
+        ]
+    return operation
+
+
+@cache
+def document(secured: bool = False) -> dict[str, Any]:
+    """The OpenAPI 3.1 document; with `secured`, every ``/v1/`` operation asks for the bearer token."""
+    _, requests = models_json_schema([(m, "validation") for m in REQUESTS], ref_template="#/components/schemas/{model}")
+    _, replies = models_json_schema([(m, "serialization") for m in ANSWERS], ref_template="#/components/schemas/{model}")
+    job = {"task_id": "The task_id that submit gave."}
+    paths: dict[str, Any] = {
+        "/v1/compare": {
+            "post": _operation(
+                "compare",
+                "Which of two checkpoints will be better after fine-tuning?",
+                "Comparison",
+                body="CompareRequest",
+                errors=(404,),
+            )
+        },
+        "/v1/rank": {"post": _operation("rank", "The order of many checkpoints.", "Ranking", body="RankRequest", errors=(404,))},
+        "/v1/extract": {
+            "post": _operation(
+                "extract", "Measure a checkpoint and wait for it.", "JobResult", body="ExtractRequest", errors=(404,)
+            )
+        },
+        "/v1/extract/submit": {
+            "post": _operation(
+                "extract_submit", "Measure a checkpoint in the background.", "Job", body="ExtractRequest", errors=(404,)
+            )
+        },
+        "/v1/extract/status": {
+            "get": _operation("extract_status", "How far a measurement is.", "Job", query=job, errors=(400, 404))
+        },
+        "/v1/extract/get": {
+            "get": _operation("extract_get", "What a measurement found.", "JobResult", query=job, errors=(400, 404))
+        },
+        "/v1/extract/cancel": {
+            "put": _operation("extract_cancel", "Give a measurement up.", "Job", query=job, errors=(400, 404, 413, 415))
+        },
+        "/v1/extract/retry": {
+            "post": _operation("extract_retry", "Measure again.", "Job", query=job, errors=(400, 404, 413, 415))
+        },
+        "/v1/outcomes": {
+            "post": _operation(
+                "outcomes",
+                "Feed back what fine-tuning gave (needs a token).",
+                "OutcomesReport",
+                body="OutcomesRequest",
+                errors=(403, 404),
+            )
+        },
+        "/v1/model": {"get": _operation("model", "Which ranker answers, how good it is, how it fares.", "ModelCard")},
+        "/v1/checkpoints": {"get": _operation("checkpoints", "Checkpoints that are known by name.", "CheckpointList")},
+        "/v1/tasks": {"get": _operation("tasks", "Tasks that are known by name.", "TaskList")},
+        "/v1/table": {
+            "get": _operation(
+                "table", "Features and outcomes of a task.", "TaskTable", query={"task": "Name of the task."}, errors=(400, 404)
+            )
+        },
+    }
+    try:
+        release = version("foretune")
+    except PackageNotFoundError:
+        release = "0"
+    found: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "foretune",
+            "version": release,
+            "description": "Which of these pre-trained checkpoints will be best after fine-tuning on my task? "
+            "Also served: the page at /, /livez, /readyz and /metrics.",
+        },
+        "paths": paths,
+        "components": {"schemas": {**requests["$defs"], **replies["$defs"]}},
+    }
+    if secured:
+        found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        found["security"] = [{"token": []}]
+    return found

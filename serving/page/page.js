@@ -1,0 +1,195 @@
+// The page: asks the service's own addresses, shows what it answers. No build step, nothing from elsewhere.
+
+import { interval, odds, reason, scatter, short } from "./charts.js";
+
+const $ = (id) => document.getElementById(id);
+const state = { task: null, ranking: [], chosen: [], table: [], all: false, turn: 0 };
+const FIRST = 25;
+
+function element(name, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...children);
+  return node;
+}
+
+class Failed extends Error {}
+
+async function ask(path, body) {
+  const headers = { "Content-Type": "application/json" };
+  const token = sessionStorage.getItem("token");
+  if (token) headers.Authorization = `Bearer ${token}`;
+  const answer = await fetch(path, body ? { method: "POST", headers, body: JSON.stringify(body) } : { headers });
+  const found = await answer.json();
+  if (answer.status === 401) $("unlock").hidden = false;
+  if (!answer.ok) throw new Failed(`${found.error.message}${found.error.remedy ? `; ${found.error.remedy}` : ""}`);
+  return found;
+}
+
+function tell(error) {
+  $("message").hidden = !error;
+  $("message").textContent = error ? (error instanceof Failed ? error.message : `The service does not answer (${error.message}).`) : "";
+}
+
+async function start() {
+  const { zoo, tasks } = await ask("v1/tasks");
+  $("zoo").textContent = zoo;
+  $("task").replaceChildren(...tasks.map((t) => new Option(`${t.name} (${t.checkpoints})`, t.name, false, false)));
+  const wanted = decodeURIComponent(location.hash.slice(1));
+  const first = tasks.find((t) => t.name === wanted) ?? tasks.find((t) => t.checkpoints > 1);
+  showCard(await ask("v1/model"));
+  if (!first) { $("ranking-note").textContent = "Nothing is measured yet: foretune extract, or POST /v1/extract/submit."; return; }
+  $("task").value = first.name;
+  await open(first.name);
+}
+
+async function open(task) {
+  const turn = ++state.turn;
+  $("ranking").setAttribute("aria-busy", "true");
+  try {
+    const [first, table] = await Promise.all([ask("v1/rank", { task, limit: 1000 }), ask(`v1/table?task=${encodeURIComponent(task)}`)]);
+    if (turn !== state.turn) return;
+    Object.assign(state, { task, ranking: first.ranking, table: table.rows, all: false, chosen: [] });
+    history.replaceState(null, "", `#${encodeURIComponent(task)}`);
+    $("find").value = "";
+    showRows();
+    showFeatures();
+    $("answer").replaceChildren(element("p", { className: "note", textContent: "Choose two checkpoints in the ranking." }));
+    if (state.ranking.length > 1) await choose(state.ranking[0].checkpoint, state.ranking[1].checkpoint);
+  } finally {
+    $("ranking").removeAttribute("aria-busy");
+  }
+}
+
+const side = (name) => ["a", "b"][state.chosen.indexOf(name)] ?? "";
+
+function showRows() {
+  const words = $("find").value.toLowerCase();
+  const found = state.ranking.filter((r) => r.checkpoint.toLowerCase().includes(words));
+  const shown = state.all || words ? found : found.slice(0, FIRST);
+  const low = Math.min(...state.ranking.map((r) => r.interval[0])), high = Math.max(...state.ranking.map((r) => r.interval[1]));
+  const best = state.ranking[0];
+  $("rows").tBodies[0].replaceChildren(...shown.map((r) => {
+    const mark = side(r.checkpoint);
+    const button = element("button", { type: "button", className: "name", textContent: r.checkpoint });
+    button.setAttribute("aria-pressed", String(mark !== ""));
+    button.dataset.checkpoint = r.checkpoint;
+    button.addEventListener("click", () => toggle(r.checkpoint).catch(tell));
+    const ties = element("td", { className: "n", textContent: r.tied_with.length || "", title: r.tied_with.length ? `Tied with ${r.tied_with.slice(0, 20).join(", ")}` : "" });
+    const top = r === best || best.tied_with.includes(r.checkpoint);
+    return element("tr", { className: mark }, element("td", { className: "n", textContent: r.rank }), element("td", {}, button),
+      element("td", { className: "wide" }, interval(r, low, high, top)), element("td", { className: "n", textContent: r.p_best.toFixed(2) }), ties);
+  }));
+  $("more").hidden = shown.length === found.length;
+  $("more").textContent = `Show all ${found.length}`;
+}
+
+async function toggle(name) {
+  const chosen = state.chosen.includes(name) ? state.chosen.filter((n) => n !== name) : [...state.chosen, name].slice(-2);
+  await choose(...chosen);
+}
+
+async function choose(...names) {
+  state.chosen = names;
+  const focused = document.activeElement?.dataset?.checkpoint;
+  showRows();
+  if (focused) document.querySelector(`.name[data-checkpoint="${CSS.escape(focused)}"]`)?.focus();
+  showScatter();
+  if (names.length < 2) {
+    $("answer").replaceChildren(element("p", { className: "note", textContent: names.length ? `${names[0]}, and which other?` : "Choose two checkpoints in the ranking." }));
+    return;
+  }
+  const turn = ++state.turn;
+  const answer = await ask("v1/compare", { task: state.task, a: names[0], b: names[1] });
+  if (turn !== state.turn) return;
+  tell(null);
+  showAnswer(answer);
+}
+
+function showAnswer(answer) {
+  const verdict = element("p", { className: "verdict" });
+  const name = (text, mark) => element("b", { className: mark, textContent: text });
+  const sure = Math.max(answer.probability, 1 - answer.probability);
+  if (answer.too_close) verdict.append(element("span", { className: "close", textContent: "Too close to call" }), " between ", name(answer.a, "a"), " and ", name(answer.b, "b"), ".");
+  else verdict.append(name(answer.winner, answer.winner === answer.a ? "a" : "b"), ` will be better, with probability ${sure.toFixed(2)}.`);
+  const reasons = answer.reasons.slice(0, 10);
+  const largest = Math.max(...reasons.map((r) => Math.abs(r.contribution)), 1e-12);
+  const table = element("table", { className: "why" }, element("thead", {}, element("tr", {}, ...["Feature", answer.a, "speaks for", answer.b].map((h, i) =>
+    element("th", { scope: "col", textContent: h, className: i === 1 ? "n a-ink" : i === 3 ? "b-ink" : "" })))));
+  table.append(element("tbody", {}, ...reasons.map((r) => element("tr", {}, element("td", { textContent: r.feature }), element("td", { className: "n", textContent: short(r.a) }),
+    element("td", { className: "wide" }, reason(r.contribution, largest)), element("td", { textContent: short(r.b) })))));
+  const parts = [verdict, odds(answer)];
+  if (reasons.length) parts.push(table);
+  if (answer.missing.length) parts.push(element("p", { className: "note", textContent: `Not measured: ${answer.missing.join(", ")}.` }));
+  $("answer").replaceChildren(...parts);
+}
+
+function showFeatures() {
+  const counts = new Map();
+  for (const row of state.table) for (const [k, v] of Object.entries(row.features)) if (typeof v === "number") counts.set(k, (counts.get(k) ?? 0) + 1);
+  const names = [...counts.keys()].filter((k) => counts.get(k) > 1);
+  const before = $("feature").value;
+  $("feature").replaceChildren(...names.map((n) => new Option(n, n)));
+  const kept = names.includes(before) ? before : names.find((n) => /ppl/.test(n)) ?? names[0];
+  if (kept) $("feature").value = kept;
+  showScatter();
+}
+
+function showScatter() {
+  const feature = $("feature").value;
+  const scores = new Map(state.ranking.map((r) => [r.checkpoint, r.score]));
+  const known = state.table.filter((r) => r.outcome !== null).length > 1;
+  const best = state.ranking[0];
+  const points = state.table.map((r) => ({ name: r.checkpoint, x: r.features[feature], y: known ? r.outcome : scores.get(r.checkpoint), mark: side(r.checkpoint) || (best && (r.checkpoint === best.checkpoint || best.tied_with.includes(r.checkpoint)) ? "top" : "") }))
+    .filter((p) => typeof p.x === "number" && typeof p.y === "number");
+  $("scatter-title").textContent = known ? "A feature against the outcome" : "A feature against the predicted score";
+  if (points.length < 2) { $("scatter").replaceChildren(); $("scatter-note").textContent = "No feature is measured for two checkpoints."; return; }
+  $("scatter").replaceChildren(scatter(points, { x: feature, y: known ? "outcome" : "predicted score" }, (name) => toggle(name).catch(tell)));
+  $("scatter-note").textContent = `${points.length} checkpoints; Spearman correlation ${spearman(points).toFixed(2)}.` + (known ? " Outcomes are known here: a ranker fitted on them has seen them." : "");
+}
+
+function spearman(points) {
+  const ranks = (values) => { const order = values.map((v, i) => [v, i]).sort((p, q) => p[0] - q[0]); const out = []; for (let i = 0; i < order.length;) { let j = i; while (j < order.length && order[j][0] === order[i][0]) j++; for (let k = i; k < j; k++) out[order[k][1]] = (i + j - 1) / 2; i = j; } return out; };
+  const x = ranks(points.map((p) => p.x)), y = ranks(points.map((p) => p.y)), m = (x.length - 1) / 2;
+  let xy = 0, xx = 0, yy = 0;
+  x.forEach((v, i) => { xy += (v - m) * (y[i] - m); xx += (v - m) ** 2; yy += (y[i] - m) ** 2; });
+  return xx && yy ? xy / Math.sqrt(xx * yy) : 0;
+}
+
+function showCard(model) {
+  const list = element("dl");
+  const add = (term, value) => { if (value !== undefined && value !== null && value !== "") list.append(element("dt", { textContent: term }), element("dd", { textContent: value })); };
+  const sources = { mlflow: "champion of MLflow", kept: "kept copy of the champion; MLflow was away at the start", folder: "baked in", default: "default, fitted on the reference table" };
+  add("Ranker", `${model.ranker.name}, version ${model.ranker.version} (${sources[model.source] ?? model.source})`);
+  for (const [term, value] of figures(model.card)) add(term, value);
+  add("Features", model.features.join(", "));
+  if (model.mlflow.reachable === false) add("MLflow", `away: ${model.mlflow.error}`);
+  if (model.mlflow.refused) add("Refused", `version ${model.mlflow.refused.version}: ${model.mlflow.refused.reason}`);
+  if (model.feedback.judged) add("Past answers", `${(model.feedback.accuracy * 100).toFixed(0)} % right of ${model.feedback.judged} whose outcomes are known`);
+  const drifted = Object.entries(model.drift.features).filter(([, d]) => d.share > .1).sort((p, q) => q[1].share - p[1].share).slice(0, 3);
+  if (drifted.length) add("Outside training range", drifted.map(([n, d]) => `${n} ${(d.share * 100).toFixed(0)} %`).join(", "));
+  $("card").replaceChildren(list);
+}
+
+// Hold-out figures of the card, one line per task: accuracy of the ranker beside the best single feature.
+function figures(card) {
+  const tasks = card.holdout?.tasks ?? card.evaluation?.tasks ?? card.tasks ?? {};
+  return Object.entries(tasks).filter(([, m]) => m?.ltc?.accuracy != null).map(([task, m]) => {
+    const interval = m.ltc.ci95 ? ` [${m.ltc.ci95.map((v) => v.toFixed(2)).join(", ")}]` : "";
+    const single = m["best-single"]?.accuracy;
+    return [`Held out, ${task}`, `${m.ltc.accuracy.toFixed(3)} of pairs right${interval}${single != null ? `; best single feature ${single.toFixed(3)}` : ""}`];
+  });
+}
+
+$("choose").addEventListener("submit", (event) => event.preventDefault());
+$("task").addEventListener("change", () => open($("task").value).catch(tell));
+$("feature").addEventListener("change", showScatter);
+$("find").addEventListener("input", showRows);
+$("more").addEventListener("click", () => { state.all = true; showRows(); });
+$("unlock").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("token", $("token").value);
+  $("unlock").hidden = true;
+  tell(null);
+  start().catch(tell);
+});
+start().then(() => { document.body.dataset.ready = "true"; }, tell);
