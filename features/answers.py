@@ -46,6 +46,19 @@ class Answers:
     logprobs: list[np.ndarray]
     shots: np.ndarray
 
+    def arrays(self, examples: Sequence[Example]) -> dict[str, np.ndarray]:
+        """What is known of each example, for `Session.keep`: ids, labels (text), nll, probability (of the gold among its
+        choices; in
+        generation its likelihood) and correct.
+        """
+        return {
+            "ids": np.asarray([example.id for example in examples]),
+            "labels": np.asarray([example.label or "" for example in examples]),
+            "nll": self.nll,
+            "probability": np.exp(-self.nll) if self.prob is None else self.prob,
+            "correct": self.correct,
+        }
+
     def features(self, prefix: str, weights: Sequence[float] | None = None, suffix: str = "") -> list[Feature]:
         """`PREFIX_acc`, `_acc_norm`, `_nll`, `_margin`, `_prob`: means over the examples."""
         kinds = [

@@ -233,7 +233,7 @@ def _masked(session: Session, maskings: Sequence[Masking]) -> tuple[str, list[np
     for masking in maskings:
         kept = [next(flat) for _ in masking.kept]
         spans = [next(flat) for _ in masking.spans]
-        ids, positions = [*head, *kept[0]], []
+        ids, positions = [*head, *kept[0]], list[int]()
         for span, after in zip(spans, kept[1:], strict=True):
             positions += range(len(ids), len(ids) + len(span))
             ids += span + after

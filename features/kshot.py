@@ -49,6 +49,7 @@ class KShot:
         task = session.a_task
         examples = session.examples("features")
         found = answer(session.scorer, task, examples, shots=task.num_fewshot, seed=self.seed)
+        session.keep(task.templates[0], **found.arrays(examples))
         rows = found.features("kshot", task.weights_of(examples))
         used, stderr = mean(found.shots)
         return [*rows, Feature("kshot_shots", used, stderr=stderr, count=len(examples))]

@@ -44,6 +44,8 @@ class ZeroShotPrompts:
         task, examples = session.a_task, session.examples("features")
         weights = task.weights_of(examples)
         each = [answer(session.scorer, task, examples, template=i) for i in range(len(task.templates))]
+        for name, found in zip(task.templates, each, strict=True):
+            session.keep(name, **found.arrays(examples))
         rows = _averaged(each).features("prompt", weights)
         if len(each) > 1:
             for name, found in zip(task.templates, each, strict=True):

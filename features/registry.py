@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
+import numpy as np
+
 from features.errors import UnknownNameError
 from features.manifest import closest
 from features.rows import Feature
@@ -49,6 +51,7 @@ class Session:
     cache : shared by all extractors and tasks of this checkpoint, for work that several need (frozen representations per
         task). A key should
         hold the task's digest
+    kept : what `keep` was given
     """
 
     checkpoint: Checkpoint
@@ -56,6 +59,7 @@ class Session:
     corpora: Corpora
     task: Task | None = None
     cache: dict[Any, Any] = field(default_factory=dict)
+    kept: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @property
     def scorer(self) -> Scorer:
@@ -67,8 +71,15 @@ class Session:
         return cast("Scorer", self.cache["scorer"])
 
     def on(self, task: Task | None) -> Session:
-        """The same checkpoint on a task; the cache stays shared."""
-        return replace(self, task=task)
+        """The same checkpoint on a task; the cache stays shared, nothing is kept yet."""
+        return replace(self, task=task, kept={})
+
+    def keep(self, name: str, **arrays: np.ndarray) -> None:
+        """Store arrays (numbers or text) beside the rows of the extractor that measures, under the same key: what it found for
+        each
+        example. `FeatureStore.arrays` gives them back.
+        """
+        self.kept[name] = {key: np.asarray(value) for key, value in arrays.items()}
 
     @property
     def a_task(self) -> Task:

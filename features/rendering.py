@@ -135,7 +135,7 @@ class Renderer:
             continuation = doc.get("continuation")
             if not isinstance(continuation, str) or not continuation.strip():
                 raise DataError("the continuation is empty", where=row.at, remedy="give it text")
-            rendered = (Rendered(continuation, (), options, description),)
+            rendered: tuple[Rendered, ...] = (Rendered(continuation, (), options, description),)
             chosen: tuple[str, ...] = options
         else:
             rendered = tuple(

@@ -220,7 +220,7 @@ def _templates(fields: Fields) -> tuple[Template, ...]:
         )
     if not listed:
         raise ManifestError("an empty list", where=fields.at("templates"), remedy="write at least one {text, choices}")
-    made = []
+    made: list[Template] = []
     for i, item in enumerate(listed):
         inner = Fields(item, where=fields.at(f"templates[{i}]"), known=("name", "text", "choices"))
         own = _choices(inner.get("choices", (list, str, dict), None), inner.at("choices"))

@@ -214,9 +214,11 @@ class Task:
             raise DataError(
                 "no examples" if not ids else "an example is named twice", where=self.name, remedy="name each example once"
             )
-        if weights is not None and (len(weights) != len(ids) or not all(w > 0 for w in weights)):
+        if weights is not None and (len(weights) != len(ids) or not abs(sum(weights)) > 0):
             raise DataError(
-                f"{len(weights)} weights for {len(ids)} examples", where=self.name, remedy="give each one a positive weight"
+                f"{len(weights)} weights for {len(ids)} examples",
+                where=self.name,
+                remedy="give each one a weight, not all of them 0",
             )
         given = dict(zip(ids, map(float, weights), strict=True)) if weights is not None else {}
         return replace(self, items={**self.items, "features": tuple(known[id] for id in ids)}, weights=given)
@@ -290,26 +292,3 @@ def read_tasks(paths: Sequence[str | Path]) -> list[Task]:
                     remedy="give each task a name of its own",
                 )
     return tasks
-
-
-def read_subset(path: str | Path) -> tuple[str, list[str], list[float] | None]:
-    """A subset file of `foretune select`: {"task": name, "examples": [ids], "weights": [numbers]}. Raises DataError."""
-    where = str(path)
-    try:
-        loaded = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError("no such subset file", where=where, remedy="make one with `foretune select`") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"not JSON: {error}", where=where, remedy="make one with `foretune select`") from None
-    if not isinstance(loaded, dict) or not isinstance(loaded.get("task"), str) or not isinstance(loaded.get("examples"), list):
-        raise DataError(
-            "not a subset of examples", where=where, remedy='it holds {"task": name, "examples": [ids], "weights": [numbers]}'
-        )
-    weights = loaded.get("weights")
-    if weights is not None and not (
-        isinstance(weights, list) and all(isinstance(w, int | float) and not isinstance(w, bool) for w in weights)
-    ):
-        raise DataError(
-            "`weights` is not a list of numbers", where=where, remedy="give one number for each example, or leave it out"
-        )
-    return loaded["task"], [str(id) for id in loaded["examples"]], weights
