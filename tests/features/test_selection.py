@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from features.errors import DataError, UnknownNameError
 from features.selection.estimators import lure, lure_weights, plain, pure, pure_weights, weighted
 from features.selection.selectors import SELECTORS, select
+from features.selection.study import against_random
 from features.selection.subset import TaskSubset, load, save
 
 
@@ -86,6 +87,25 @@ def test_plain_and_weighted_errors() -> None:
     assert plain(losses, 4).stderr == 0
     assert weighted(losses, np.full(4, 0.25), 8).stderr == pytest.approx(plain(losses, 8).stderr)
     assert np.isnan(plain(losses[:1], 8).stderr)
+
+
+def test_the_study_finds_the_same_and_its_interval_excludes_zero() -> None:
+    study = against_random(benchmark(24, 200), shares=(0.03, 1.0), selectors=("random", "kriging"), repetitions=15)
+    best = study.table.query("selector == 'kriging' and share < 1").iloc[0]
+    assert best.over_random_low > 0
+    assert study.table.query("share == 1").accuracy.tolist() == pytest.approx([1, 1], abs=0.02)
+    with pytest.raises(DataError, match="at least four"):
+        against_random(benchmark(3, 20))
+
+
+def test_whole_runs_are_held_out() -> None:
+    """Twins of each checkpoint under one run name: no pair within a run may be told apart by having seen its twin."""
+    losses, runs = benchmark(6, 60), [f"run{i}" for i in range(6)]
+    once = against_random(losses, groups=runs, shares=(0.1,), selectors=("kriging",), repetitions=8).table
+    twice = against_random(
+        np.repeat(losses, 2, axis=0), groups=np.repeat(runs, 2).tolist(), shares=(0.1,), selectors=("kriging",), repetitions=8
+    )
+    assert abs(once.accuracy[0] - twice.table.accuracy[0]) < 0.15
 
 
 def test_kriging_ranks_checkpoints_that_it_never_saw_better_than_random() -> None:

@@ -1,0 +1,140 @@
+"""Pictures of training dynamics, after the figures of Vivek et al. (benchmark hill climbing) and of dataset cartography.
+
+Each function draws one figure and returns it; `write` puts a figure into a PNG. Colours are those of Okabe and Ito, which the
+colour-blind can tell apart; classes also differ by marker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from features.dynamics.cartography import regions
+from features.dynamics.points import agreement, correlations, scaling
+from features.dynamics.relatedness import Relatedness
+from features.dynamics.trajectories import Trajectories
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#000000")
+MARKERS = "os^Dv<>P"
+
+
+def _figure(width: float = 6.0, height: float = 4.0) -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def write(figure: Figure, path: Path | str) -> Path:
+    """Write a figure as PNG, 120 dots per inch; its folder is made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def courses(curves: Mapping[str, np.ndarray], steps: np.ndarray, ylabel: str, *, title: str = "") -> Figure:
+    """One line per name over the training steps (figures 1 and 3): zero-shot accuracy by prompt, or mean loss by task."""
+    figure, axes = _figure()
+    order = np.argsort(steps, kind="stable")
+    for i, (name, values) in enumerate(curves.items()):
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        axes.plot(np.asarray(steps)[order], np.asarray(values)[order], label=name, color=colour, marker=marker, markersize=3.5)
+    axes.set(xlabel="training step", ylabel=ylabel, title=title)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def matrix(related: Relatedness, *, title: str = "Correlation of mean trajectories") -> Figure:
+    """The lower triangle of correlations with adjusted p-values; bold where significant (figure 4)."""
+    names = list(related.correlation.index)
+    figure, axes = _figure(1.6 + 1.1 * len(names), 1.2 + 0.8 * len(names))
+    values = related.correlation.to_numpy(dtype=float).copy()
+    values[np.triu_indices(len(names), 1)] = np.nan
+    image = axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1)
+    for i in range(len(names)):
+        for j in range(i):
+            p = float(related.p_adjusted.iloc[i, j])
+            text = "constant" if np.isnan(values[i, j]) else f"{values[i, j]:.2f}\np {p:.2g}"
+            axes.text(j, i, text, ha="center", va="center", fontsize=8, fontweight="bold" if p < 0.05 else "normal")
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(image, ax=axes, label="Pearson correlation")
+    return figure
+
+
+def scatter(points: np.ndarray, labels: Sequence[str], *, title: str, xlabel: str = "axis 1", ylabel: str = "axis 2") -> Figure:
+    """Points of a plane, by class."""
+    figure, axes = _figure(5.2, 4.2)
+    for i, name in enumerate(sorted(set(labels))):
+        chosen = points[[label == name for label in labels]]
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        axes.scatter(chosen[:, 0], chosen[:, 1], label=name, color=colour, marker=marker, s=14, alpha=0.75, linewidths=0)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def maps(tasks: Sequence[Trajectories], *, most: int = 1500, seed: int = 0) -> Figure:
+    """Examples of one task (figures 5 and 6) or of several (figure 7) by classical scaling of 1 - correlation of their losses."""
+    losses = np.concatenate([t.nll for t in tasks], axis=1)
+    prefix = [f"{t.task}: " if len(tasks) > 1 else "" for t in tasks]
+    labels = [
+        p + (t.labels[i] if t.labels else "all") for p, t in zip(prefix, tasks, strict=True) for i in range(len(t.examples))
+    ]
+    chosen = np.arange(losses.shape[1])
+    if len(chosen) > most:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, size=most, replace=False))
+    points = scaling(correlations(losses[:, chosen]))
+    return scatter(
+        points, [labels[i] for i in chosen], title=" and ".join(t.task for t in tasks) + ": examples by their training dynamics"
+    )
+
+
+def degrees(tasks: Sequence[Trajectories]) -> Figure:
+    """Agreement of polynomial distances with exact correlations over degrees (figure 8); orthonormal solid, monomial dashed."""
+    figure, axes = _figure()
+    count = len(tasks[0].checkpoints)
+    grid = np.unique(np.linspace(1, count - 1, min(count - 1, 14)).astype(int))
+    for i, task in enumerate(tasks):
+        for basis, line in (("orthonormal", "-"), ("monomial", "--")):
+            values = [agreement(task.nll, task.steps, int(d), basis=basis) for d in grid]  # type: ignore[arg-type]
+            label = task.task if basis == "orthonormal" else None
+            axes.plot(grid, values, line, color=COLOURS[i % len(COLOURS)], label=label)
+    axes.set(xlabel="degree of the polynomial", ylabel="correlation with exact dissimilarity", ylim=(-0.2, 1.05))
+    axes.set_title(f"{count} checkpoints; orthonormal basis solid, monomial dashed", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def data_map(frame: pd.DataFrame, *, title: str) -> Figure:
+    """Confidence over variability, by region (dataset cartography, figure 1)."""
+    points = frame[["variability", "confidence"]].to_numpy()
+    return scatter(points, list(regions(frame)), title=title, xlabel="variability", ylabel="confidence")
+
+
+def budgets(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], shares: np.ndarray, *, title: str) -> Figure:
+    """Accuracy of a zoo's order from a share of the examples, one line and band (mean, low, high) per selector."""
+    figure, axes = _figure()
+    for i, (name, (mean, low, high)) in enumerate(curves.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(shares * 100, mean, color=colour, marker=MARKERS[i % len(MARKERS)], markersize=4, label=name)
+        axes.fill_between(shares * 100, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="examples scored, % of all", ylabel="pairs of held-out checkpoints in the right order", xscale="log")
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
