@@ -274,7 +274,7 @@ def _cuda(device: str) -> bool:
 
 def _one(model: Model, exam: _Exam, recipe: Recipe, seed: int, device: str, bar: _Bar) -> dict[str, float]:
     """Fine-tune once and measure."""
-    from features.scoring.encoding import Encoder
+    from features.scoring import encode
     from training.tuning import tune
 
     most = min(model.max_length, recipe.max_length or model.max_length)
@@ -295,11 +295,10 @@ def _one(model: Model, exam: _Exam, recipe: Recipe, seed: int, device: str, bar:
         raise CheckpointError(
             "it has no output layer to fine-tune on this task", where=model.name, remedy="leave it out of the zoo"
         )
-    encoder = Encoder(model)
-    pairs = encoder.pairs([exam.gold(example) for example in exam.train])
-    affixes = encoder.affixes() if model.kind == "masked" else ([], [])
-    module = tune(model, rows(model.kind, pairs, most, affixes), recipe, seed, device=device, on_step=bar.step)
-    tuned = replace(model, module=module.to(target), device=next(module.parameters()).device, max_length=most)
+    fitted = replace(model, max_length=most)
+    examples = encode(fitted, [exam.gold(example) for example in exam.train])
+    module = tune(model, rows(model.kind, examples, most), recipe, seed, device=device, on_step=bar.step)
+    tuned = replace(fitted, module=module.to(target), device=next(module.parameters()).device)
     return by_likelihood(tuned, exam.task, exam.test)
 
 

@@ -10,39 +10,38 @@ classifier  a masked checkpoint on a task with fixed labels: input = the prompt,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from features.scoring import Encoded
 
 IGNORED = -100  # the label that no loss is taken of
 
 Row = dict[str, Any]
 
 
-def rows(
-    kind: str,
-    pairs: Sequence[tuple[list[int], list[int]]],
-    max_length: int,
-    affixes: tuple[list[int], list[int]] = ([], []),
-) -> list[Row]:
-    """One row per (context ids, target ids); a prompt that is too long loses its beginning, an answer that is too long its end.
+def rows(kind: str, examples: Sequence[Encoded], max_length: int) -> list[Row]:
+    """One row per encoded (prompt, gold continuation).
 
     Parameters
     ----------
     kind : causal, seq2seq or masked
-    pairs : token ids of each prompt and its gold continuation
+    examples : what `features.scoring.encode` makes of them, already cut to the window
     max_length : tokens that the checkpoint takes
-    affixes : special tokens around the whole, for masked
     """
     made: list[Row] = []
-    before, after = affixes if kind == "masked" else ([], [])
-    for context, target in pairs:
+    for context, targets, suffix, _ in examples:
         if kind == "seq2seq":
-            made.append({"input_ids": list(context[-max_length:]), "labels": list(target[:max_length])})
+            made.append({"input_ids": context, "labels": targets})
             continue
-        target = target[: max_length - len(before) - len(after) - 1]
-        room = max_length - len(target) - len(before) - len(after)
-        context = [*before, *context[-room:]]
-        ids, labels = [*context, *target, *after], [IGNORED] * len(context) + [*target] + [IGNORED] * len(after)
-        made.append({"input_ids": ids, "labels": labels})
+        ids = [*context, *targets, *suffix]
+        labels = [IGNORED] * len(context) + [*targets] + [IGNORED] * len(suffix)
+        # the scorer never reads a causal continuation's last token, training does: it may be one too many for the window
+        made.append(
+            {"input_ids": ids[-max_length:], "labels": labels[-max_length:]}
+            if kind == "causal"
+            else {"input_ids": ids, "labels": labels}
+        )
     return made
 
 

@@ -73,7 +73,7 @@ def talking(root: Path | str | None = None) -> Iterator[Any]:
             _point(mlflow, uri)
             yield mlflow.MlflowClient(tracking_uri=uri)
         except (mlflow.MlflowException, SQLAlchemyError, OSError) as error:
-            line = (str(error).strip() or repr(error)).splitlines()[0][:400]
+            line = (str(error).strip() or repr(error)).splitlines()[0].replace(uri, _shown(uri))[:400]
             raise StoreError(
                 line, where=f"MLflow at {_shown(uri)}", remedy="is the server up, the disk writable, MLFLOW_TRACKING_URI right?"
             ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import tempfile
@@ -23,9 +22,10 @@ DERIVED = "foretune.derived"  # "true": the table was rebuilt from other runs, s
 
 
 def table_digest(table: pd.DataFrame) -> str:
-    """`sha256:...` of the table's columns and cells, whatever its index and the type of its missing values."""
-    content = table.to_csv(index=False, na_rep="", lineterminator="\n")
-    return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+    """`sha256:...` of a table's columns and cells, whatever the order of its rows and columns and the file it was read from."""
+    from ranker.table import digest
+
+    return digest(table)
 
 
 class Run:
