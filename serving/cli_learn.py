@@ -47,7 +47,7 @@ def evaluate(
         raise UserError(f"no column {group!r} to group by", where=path, remedy=f"columns: {', '.join(frame.columns)}")
     methods = tuple(method or ("ltc", "logistic", "configuration", "best-single"))
     result = run(frame, methods=methods, features=split(features), group=group, splits=splits, train_share=train_share, seed=seed)
-    emit(result, as_json=as_json, text=_figures(result))
+    emit(result, as_json=as_json, text=_figures(result) + (f"\n\n{result['note']}" if result.get("note") else ""))
 
 
 def _figures(result: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from features.errors import UnknownNameError, UserError
 from serving import answers
 from serving.catalogue import Catalogue, plain, read_known
-from serving.champion import Watch
+from serving.champion import Snapshot, Watch
 from serving.console import finite
 from serving.drift import Drift
 from serving.jobs import Jobs, Runner
@@ -75,6 +75,7 @@ class Desk:
         self._drift = (-1, Drift({}))
         self._cache: OrderedDict[Any, tuple[bytes, dict[str, Any]]] = OrderedDict()
         self._rank_cache: OrderedDict[Any, dict[str, Any]] = OrderedDict()
+        self._contexts: tuple[Any, dict[str, Any]] = (None, {})
         self._reloading = threading.Lock()
 
     def start(self) -> None:
@@ -122,7 +123,7 @@ class Desk:
         key = (snapshot.generation, book.revision, task, _key(a), _key(b))
         found = self._cache.get(key)
         if found is None:
-            context = book.catalogue.table(task) if isinstance(a, str) or isinstance(b, str) else None
+            context = self._context(snapshot, book, task) if isinstance(a, str) or isinstance(b, str) else None
             sides = [(c, book.catalogue.row(task, c)) if isinstance(c, str) else (c.name, plain(c.features)) for c in (a, b)]
             answer = answers.compare(snapshot, sides[0], sides[1], task=task, context=context)
             found = (json.dumps(answer, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace"), answer)
@@ -136,6 +137,16 @@ class Desk:
         answer = found[1]
         self.decided["too_close" if answer["too_close"] else ("a" if answer["probability"] > 0.5 else "b")] += 1
         return found[0]
+
+    def _context(self, snapshot: Snapshot, book: Book, task: str) -> Any:
+        """What the ranker makes of the zoo of `task`, made once per ranker and book."""
+        key = (snapshot.generation, book.revision)
+        if self._contexts[0] != key:
+            self._contexts = (key, {})
+        found = self._contexts[1]
+        if task not in found:
+            found[task] = snapshot.ranker.context(book.catalogue.table(task))
+        return found[task]
 
     def rank(
         self,

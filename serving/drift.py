@@ -1,4 +1,7 @@
-"""Drift: how many of the questions lie outside the ranges that the ranker was fitted on, feature by feature."""
+"""Drift: how many of the questions lie outside the ranges that the ranker was fitted on, feature by feature.
+
+Only values given under the name that the ranker was fitted with are counted: an alias may be in another unit.
+"""
 
 from __future__ import annotations
 

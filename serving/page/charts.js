@@ -56,7 +56,7 @@ export function scatter(points, labels, pick) {
     const vy = y0 + (y1 - y0) * i / 4, vx = x0 + (x1 - x0) * i / 4;
     figure.append(svg("line", { x1: left, x2: W - right, y1: y(vy), y2: y(vy), class: "axis" }),
       text(left - 6, y(vy) + 4, short(+vy.toPrecision(3)), { "text-anchor": "end", class: "soft" }),
-      text(x(vx), H - bottom + 15, short(+vx.toPrecision(3)), { "text-anchor": "middle", class: "soft" }));
+      text(x(vx), H - bottom + 15, short(+vx.toPrecision(3)), { "text-anchor": i === 4 ? "end" : "middle", class: "soft" }));
   }
   figure.append(text((W + left) / 2, H - 4, labels.x, { "text-anchor": "middle" }), text(0, 0, labels.y, { "text-anchor": "middle", transform: `translate(11 ${(H - bottom) / 2}) rotate(-90)` }));
   const order = { "": 0, top: 1, a: 2, b: 2 };

@@ -3,7 +3,7 @@
 import { interval, odds, reason, scatter, short } from "./charts.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { task: null, ranking: [], chosen: [], table: [], all: false, turn: 0 };
+const state = { task: null, ranking: [], chosen: [], table: [], all: false, turn: 0, used: [] };
 const FIRST = 25;
 
 function element(name, properties = {}, ...children) {
@@ -36,7 +36,9 @@ async function start() {
   $("task").replaceChildren(...tasks.map((t) => new Option(`${t.name} (${t.checkpoints})`, t.name, false, false)));
   const wanted = decodeURIComponent(location.hash.slice(1));
   const first = tasks.find((t) => t.name === wanted) ?? tasks.find((t) => t.checkpoints > 1);
-  showCard(await ask("v1/model"));
+  const model = await ask("v1/model");
+  state.used = model.features;
+  showCard(model);
   if (!first) { $("ranking-note").textContent = "Nothing is measured yet: foretune extract, or POST /v1/extract/submit."; return; }
   $("task").value = first.name;
   await open(first.name);
@@ -129,7 +131,7 @@ function showFeatures() {
   const names = [...counts.keys()].filter((k) => counts.get(k) > 1);
   const before = $("feature").value;
   $("feature").replaceChildren(...names.map((n) => new Option(n, n)));
-  const kept = names.includes(before) ? before : names.find((n) => /ppl/.test(n)) ?? names[0];
+  const kept = names.includes(before) ? before : state.used.find((n) => names.includes(n)) ?? names[0];
   if (kept) $("feature").value = kept;
   showScatter();
 }
@@ -170,14 +172,14 @@ function showCard(model) {
   $("card").replaceChildren(list);
 }
 
-// Hold-out figures of the card, one line per task: accuracy of the ranker beside the best single feature.
+// Hold-out figures of the card: pairs of checkpoints that were in no fit.
 function figures(card) {
-  const tasks = card.holdout?.tasks ?? card.evaluation?.tasks ?? card.tasks ?? {};
-  return Object.entries(tasks).filter(([, m]) => m?.ltc?.accuracy != null).map(([task, m]) => {
-    const interval = m.ltc.ci95 ? ` [${m.ltc.ci95.map((v) => v.toFixed(2)).join(", ")}]` : "";
-    const single = m["best-single"]?.accuracy;
-    return [`Held out, ${task}`, `${m.ltc.accuracy.toFixed(3)} of pairs right${interval}${single != null ? `; best single feature ${single.toFixed(3)}` : ""}`];
-  });
+  const held = card.holdout ?? {}, lines = [];
+  const percent = (share) => `${(share * 100).toFixed(1)} %`;
+  if (held.accuracy != null) lines.push(["On held-out checkpoints", `${percent(held.accuracy)} of ${held.pairs} pairs right; calibration error ${percent(held.ece)}`]);
+  if (held.called_accuracy != null) lines.push(["Of the pairs it calls", `${percent(held.called_accuracy)} right; it calls ${percent(held.called)}, the rest is too close`]);
+  if (card.rows) lines.push(["Fitted on", `${card.rows} outcomes of ${card.groups} checkpoints; tasks ${card.tasks.join(", ")}`]);
+  return lines;
 }
 
 $("choose").addEventListener("submit", (event) => event.preventDefault());
