@@ -193,16 +193,17 @@ def _factors(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _drawn(problem: Problem, proposal: np.ndarray, name: str) -> Subset:
-    """Draw one after the other without replacement; remember each draw's probability among those left."""
-    left = proposal.astype(float).copy()
-    index, probabilities = np.empty(problem.budget, dtype=int), np.empty(problem.budget)
-    for m in range(problem.budget):
-        q = left / left.sum()
-        index[m] = problem.rng.choice(len(q), p=q)
-        probabilities[m] = q[index[m]]
-        left[index[m]] = 0.0
+    """Draw one after the other without replacement; remember each draw's probability among those left.
+
+    The order of log(proposal) + Gumbel noise is such a sequence of draws (Yellott 1977), all at once.
+    """
+    with np.errstate(divide="ignore"):
+        keys = np.log(proposal) + problem.rng.gumbel(size=len(proposal))
+    index = np.argsort(-keys, kind="stable")[: problem.budget]
+    drawn = proposal[index]
+    left = drawn[::-1].cumsum()[::-1] + max(proposal.sum() - drawn.sum(), 0.0)
     weights = problem.target[index] / problem.target[index].sum()
-    return Subset(index, weights, probabilities, len(proposal), selector=name)
+    return Subset(index, weights, drawn / left, len(proposal), selector=name)
 
 
 SELECTORS: dict[str, Callable[[Problem], Subset]] = {
