@@ -103,7 +103,7 @@ def represent(
     lean = "logits_to_keep" in inspect.signature(model.module.forward).parameters
     whole = any(layer != deepest for layer in kept)
     pooled: dict[tuple[str, int | str], NDArray[np.float32]] = {}
-    heads = _Answers(len(texts))
+    heads = _Answers(len(texts), model.name)
     for batch in _batches([len(ids) for ids in tokens.ids], token_budget):
         ids, mask = pad([np.asarray(tokens.ids[i]) for i in batch], pad_id(model), model.device)
         weights = torch.from_numpy(np.stack([tokens.weights(batch, pooling, ids.shape[1]) for pooling in poolings], axis=1))
@@ -139,7 +139,7 @@ def represent(
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             raise CheckpointError(
-                f"hidden states of {len(bad)} of {len(texts)} texts are NaN or infinite (layer {kept_layer}, first: text {bad[0]})",
+                f"hidden states of {len(bad)} of {len(texts)} texts are not finite (layer {kept_layer}, first: text {bad[0]})",
                 where=model.name,
                 remedy="the weights are damaged or overflow in this dtype",
             )
@@ -255,7 +255,8 @@ class _Answers:
 
     WIDTH = 256  # tokens kept of each text
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, name: str) -> None:
+        self.name = name
         self.tokens: list[NDArray] = [np.empty(0, dtype=np.int64)] * count
         self.masses: list[NDArray] = [np.empty(0)] * count
 
@@ -264,7 +265,9 @@ class _Answers:
         top = logits.float().softmax(-1).topk(min(self.WIDTH, logits.shape[-1]), dim=-1)
         masses, tokens = top.values.cpu().numpy(), top.indices.cpu().numpy()
         if not np.isfinite(masses).all():
-            raise CheckpointError("its logits are not finite", remedy="the weights are damaged or overflow in this dtype")
+            raise CheckpointError(
+                "its logits are not finite", where=self.name, remedy="the weights are damaged or overflow in this dtype"
+            )
         for row, i in enumerate(batch):
             self.tokens[i], self.masses[i] = tokens[row], masses[row]
 

@@ -159,38 +159,41 @@ class Transferability:
         rows = [] if data.classes is None else self._of_classes(data, data.classes, beside(session.model.kind))
         if data.targets is not None:
             features = data.of("mean")
-            rows.append(self._feature("logme_graded_mean", logme_regression, features, data.targets))
-            rows.append(self._feature("knn_graded_mean", partial(knn_regression, k=_NEIGHBOURS), features, data.targets))
+            rows.append(self._feature("logme_graded_mean", logme_regression, features, data.targets, data.example))
+            rows.append(
+                self._feature("knn_graded_mean", partial(knn_regression, k=_NEIGHBOURS), features, data.targets, data.example)
+            )
         return [_dearer(row, data.representations.seconds / len(rows)) for row in rows]
 
     def _of_classes(self, data: Frozen, classes: NDArray, other: str) -> list[Feature]:
         """The scores that need classes."""
-        plan: list[tuple[str, Score, NDArray, NDArray]] = []
+        plan: list[tuple[str, Score, NDArray, NDArray, NDArray]] = []
+        units = data.example
         for pooling in ("mean", other):
             features = data.of(pooling)
-            plan.append((f"logme_{pooling}", logme, features, classes))
-            plan.append((f"hscore_{pooling}", hscore, features, classes))
-            plan.append((f"knn_{pooling}", partial(knn, k=_NEIGHBOURS), features, classes))
+            plan.append((f"logme_{pooling}", logme, features, classes, units))
+            plan.append((f"hscore_{pooling}", hscore, features, classes, units))
+            plan.append((f"knn_{pooling}", partial(knn, k=_NEIGHBOURS), features, classes, units))
         features, average, few = data.of("mean"), data.of("mean", "average"), _sample(len(classes), _PAIRED)
-        plan.append(("transrate_mean", _scaled_transrate, features, classes))
-        plan.append(("parc_mean", parc, features[few], classes[few]))
-        plan.append(("logme_mean_layeravg", logme, average, classes))
-        plan.append(("hscore_mean_layeravg", hscore, average, classes))
+        plan.append(("transrate_mean", _scaled_transrate, features, classes, units))
+        plan.append(("parc_mean", parc, features[few], classes[few], units[few]))
+        plan.append(("logme_mean_layeravg", logme, average, classes, units))
+        plan.append(("hscore_mean_layeravg", hscore, average, classes, units))
         if data.representations.answers is not None:
-            plan.append(("leep", leep, data.representations.answers, classes))
-            plan.append(("nce", nce, data.representations.answers, classes))
+            plan.append(("leep", leep, data.representations.answers, classes, units))
+            plan.append(("nce", nce, named(data.representations.answers), classes, units))
         return [self._feature(*one) for one in plan] + self._best_layers(data, classes)
 
-    def _feature(self, name: str, score: Score, features: NDArray, labels: NDArray) -> Feature:
+    def _feature(self, name: str, score: Score, features: NDArray, labels: NDArray, units: NDArray) -> Feature:
         started = time.perf_counter()
         value, stderr, error = None, None, ""
         try:
             value = score(features, labels)
-            stderr = jackknife(score, features, labels, groups=self.groups)
+            stderr = jackknife(score, features, labels, units=units, groups=self.groups)
         except ForetuneError as failure:
             error = str(failure)
         seconds = time.perf_counter() - started
-        return Feature(name, value, stderr=stderr, count=len(labels), seconds=seconds, direction=1, error=error)
+        return Feature(name, value, stderr=stderr, count=len(np.unique(units)), seconds=seconds, direction=1, error=error)
 
     def _best_layers(self, data: Frozen, classes: NDArray) -> list[Feature]:
         """LogME and H-score of the best layer, each with the standard error that this layer has, and LogME's depth."""
@@ -205,11 +208,18 @@ class Transferability:
                 except ForetuneError:  # a layer that says nothing is never the best
                     values.append(-np.inf)
             best = int(np.argmax(values))
-            measured = self._feature(f"{name}_mean_bestlayer", score, data.of("mean", best + 1), classes)
+            measured = self._feature(f"{name}_mean_bestlayer", score, data.of("mean", best + 1), classes, data.example)
             found.append(_dearer(measured, time.perf_counter() - started - measured.seconds))
             if name == "logme" and not measured.error:
-                found.append(Feature("logme_mean_bestlayer_depth", (best + 1) / layers, count=len(classes)))
+                found.append(Feature("logme_mean_bestlayer_depth", (best + 1) / layers, count=measured.count))
         return found
+
+
+def named(answers: NDArray) -> NDArray:
+    """The head's probabilities without the column of all other tokens (the last), so that a source label is always a token."""
+    kept = answers.copy()
+    kept[answers[:, :-1].any(axis=1), -1] = 0
+    return kept / kept.sum(axis=1, keepdims=True)
 
 
 def _scaled_transrate(features: NDArray, labels: NDArray) -> float:

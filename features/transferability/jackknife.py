@@ -11,7 +11,13 @@ from features.errors import ForetuneError
 
 
 def jackknife(
-    score: Callable[[NDArray, NDArray], float], features: ArrayLike, labels: ArrayLike, *, groups: int = 10, seed: int = 0
+    score: Callable[[NDArray, NDArray], float],
+    features: ArrayLike,
+    labels: ArrayLike,
+    *,
+    units: ArrayLike | None = None,
+    groups: int = 10,
+    seed: int = 0,
 ) -> float | None:
     """Standard error of ``score(features, labels)`` over examples, in the score's unit; None where a part cannot be scored.
 
@@ -23,17 +29,24 @@ def jackknife(
     score : any score of this package, with its settings bound
     features : shape (N, ...)
     labels : shape (N,): classes, or graded targets (then the groups are stratified by rank)
-    groups : how many are left out in turn, at most N
+    units : which example each row belongs to, shape (N,), where an example has several rows: they are left out together.
+    Default: one each
+    groups : how many are left out in turn, at most as many as there are examples
     seed : of the dealing
     """
     matrix, given = np.asarray(features), np.asarray(labels)
-    count = min(groups, len(matrix))
+    if units is None:
+        first = unit = np.arange(len(matrix))
+    else:
+        _, first, unit = np.unique(np.asarray(units), return_index=True, return_inverse=True)
+    count = min(groups, len(first))
     if count < 2:
         return None
-    shuffled = np.random.default_rng(seed).permutation(len(matrix))
-    dealt = shuffled[np.argsort(given[shuffled], kind="stable")]
-    group = np.empty(len(matrix), dtype=np.int64)
-    group[dealt] = np.arange(len(matrix)) % count
+    shuffled = np.random.default_rng(seed).permutation(len(first))
+    dealt = shuffled[np.argsort(given[first][shuffled], kind="stable")]
+    group_of_unit = np.empty(len(first), dtype=np.int64)
+    group_of_unit[dealt] = np.arange(len(first)) % count
+    group = group_of_unit[unit]
     try:
         parts = np.array([score(matrix[group != g], given[group != g]) for g in range(count)])
     except ForetuneError:

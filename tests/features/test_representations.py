@@ -146,5 +146,5 @@ def test_activations_that_are_not_finite_name_the_checkpoint(models):
     model = load(models / "llama", device="cpu")
     with torch.no_grad():
         model.module.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
-    with pytest.raises(CheckpointError, match=r"llama: hidden states of 5 of 5 texts are NaN"):
+    with pytest.raises(CheckpointError, match=r"llama: hidden states of 5 of 5 texts are not finite"):
         represent(model, TEXTS)

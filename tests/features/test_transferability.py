@@ -207,6 +207,13 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     assert measured == pytest.approx(values.std(ddof=1) / math.sqrt(200), rel=1e-9)
 
 
+def test_rows_of_one_example_are_left_out_together():
+    values = np.random.default_rng(0).normal(size=100)
+    doubled, units = np.repeat(values, 2)[:, None], np.repeat(np.arange(100), 2)
+    measured = jackknife(lambda f, y: float(f.mean()), doubled, np.zeros(200, dtype=int), units=units, groups=100)
+    assert measured == pytest.approx(values.std(ddof=1) / 10, rel=1e-9)
+
+
 def test_jackknife_tells_the_spread_of_logme_over_samples():
     rng = np.random.default_rng(3)
     centres, values, errors = rng.normal(size=(2, 6)) * 0.5, [], []
