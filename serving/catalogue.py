@@ -25,7 +25,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     ------
     DataError, UnknownNameError : from the ranker's reader, naming the file or the known names
     """
-    if _is_reference(path):
+    if is_reference(path):
         from ranker import reference
 
         return reference.load(str(path))
@@ -41,7 +41,7 @@ def read_known(path: str | Path) -> pd.DataFrame:
     ------
     DataError : no such file, no column task or checkpoint, a checkpoint twice in a task, no feature
     """
-    if _is_reference(path):
+    if is_reference(path):
         from ranker import reference
 
         # Beside the published columns, their form in the vocabulary of our own extractors, which the default ranker is fitted on.
@@ -83,7 +83,8 @@ def read_known(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def _is_reference(path: str | Path) -> bool:
+def is_reference(path: str | Path) -> bool:
+    """Whether `path` is a bare name rather than a file."""
     text = str(path)
     return "/" not in text and "." not in text and not Path(text).exists()
 

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from features.errors import FailedError, UnknownNameError, UserError
+from features.errors import UnknownNameError, UserError
+from serving.cli_measure import complain, measured
 from serving.console import (
     DEVICE_OPTION,
     DTYPE_OPTION,
+    EXAMPLES_OPTION,
     JSON_OPTION,
+    LIMIT_OPTION,
+    PICKLE_OPTION,
     STORE_OPTION,
     TASK_OPTION,
+    TRUST_OPTION,
     emit,
     need_tasks,
     root,
     say,
-    store_path,
     table,
     zoo_and_tasks,
 )
+
+if TYPE_CHECKING:
+    from features.extract import ExtractReport
+    from features.tasks import Task
+    from features.zoo import Zoo
+    from serving.catalogue import Catalogue
 
 TABLE_OPTION = Annotated[
     str | None, typer.Option("--table", help="A comparison table, or the name of a reference table, that has the checkpoints.")
@@ -47,15 +57,17 @@ def rank(
     backend: Annotated[str, typer.Option("--backend", help="For a zoo: inline, process or ray.")] = "inline",
     device: DEVICE_OPTION = "auto",
     dtype: DTYPE_OPTION = "auto",
-    examples: Annotated[
-        int | None, typer.Option("--examples", min=1, help="For a zoo: at most so many examples per task.")
-    ] = None,
+    limit: LIMIT_OPTION = None,
+    examples: EXAMPLES_OPTION = None,
+    trust: TRUST_OPTION = None,
+    pickle: PICKLE_OPTION = None,
     store: STORE_OPTION = None,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Rank checkpoints before any fine-tuning.
 
-    A zoo is measured first, as far as it was not measured before. The champion of MLflow answers, or the default ranker where there is none.
+    A zoo is measured first, as far as it was not measured before. The champion of MLflow answers, or the default ranker where
+    there is none.
 
     \b
     Example:
@@ -69,9 +81,12 @@ def rank(
         wanted = report.kind(out, fmt)
     elif fmt is not None:
         raise UserError("--format without --out", remedy="add -o FILE")
-    failed: Sequence[Any] = ()
+    extracted = None
     if _is_zoo(source):
-        catalogue, failed = _measured(Path(source), task, features, backend, device, dtype, examples, store)
+        zoo, tasks = zoo_and_tasks(Path(source), task, only=True)
+        need_tasks(tasks, Path(source))
+        extracted = measured(zoo, tasks, features, backend, None, device, dtype, limit, examples, trust, pickle, store)
+        catalogue = _catalogue(zoo, tasks, extracted)
         chosen = list(catalogue.tables)
     else:
         from serving.catalogue import Catalogue, read_known
@@ -101,54 +116,18 @@ def rank(
     emit(rankings[0] if len(rankings) == 1 else {"rankings": rankings}, as_json=as_json, text="\n\n".join(map(_show, rankings)))
     if not as_json:
         say(f"\nranked by {snapshot.name}, version {snapshot.version}" + "".join(f"; {p} written" for p in (out, html) if p))
-    if failed:
-        raise FailedError(
-            f"{len(failed)} checkpoint(s) could not be measured in full",
-            where=source,
-            remedy="; ".join(_failure(f) for f in failed[:5]),
-        )
-
-
-def _failure(item: Any) -> str:
-    return " ".join(str(part) for part in item) if isinstance(item, tuple | list) else str(item)
+    if extracted is not None:
+        complain(extracted, source)
 
 
 def _is_zoo(source: str) -> bool:
     return source.lower().endswith((".yaml", ".yml"))
 
 
-def _measured(
-    path: Path,
-    task: list[str] | None,
-    features: str | None,
-    backend: str,
-    device: str,
-    dtype: str,
-    examples: int | None,
-    store: Path | None,
-) -> tuple[Any, Sequence[Any]]:
-    """Catalogue of a zoo, measured as far as the store does not have it, and what failed."""
-    from features.extract import extract
-
+def _catalogue(zoo: Zoo, tasks: Sequence[Task], report: ExtractReport) -> Catalogue:
     from serving.catalogue import Catalogue
-    from serving.cli_measure import split
 
-    zoo, tasks = zoo_and_tasks(path, task)
-    need_tasks(tasks, path)
-    report = extract(
-        zoo,
-        tasks,
-        features=split(features),
-        store=store_path(store),
-        backend=backend,
-        device=device,
-        dtype=dtype,
-        examples=examples,
-        progress=True,
-    )
-    for item in report.failed:
-        say(f"failed: {_failure(item)}")
-    return Catalogue.of_features(report.rows, zoo.name, [t.name for t in tasks], [c.name for c in zoo.checkpoints]), report.failed
+    return Catalogue.of_features(report.rows, zoo.name, [t.name for t in tasks], [c.name for c in zoo.checkpoints])
 
 
 def _pairs(snapshot: Any, catalogue: Any, rankings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -195,9 +174,7 @@ def compare(
     zoo: Annotated[
         Path | None, typer.Option("--zoo", help="The zoo's manifest; both are measured as far as they were not measured before.")
     ] = None,
-    examples: Annotated[
-        int | None, typer.Option("--examples", min=1, help="For a zoo: at most so many examples per task.")
-    ] = None,
+    limit: LIMIT_OPTION = None,
     device: DEVICE_OPTION = "auto",
     dtype: DTYPE_OPTION = "auto",
     store: STORE_OPTION = None,
@@ -221,7 +198,8 @@ def compare(
         name = task
     else:
         assert zoo is not None
-        manifest, _ = zoo_and_tasks(zoo, None)
+        manifest, tasks = zoo_and_tasks(zoo, [task] if task else None, only=True)
+        need_tasks(tasks, zoo)
         for checkpoint in (a, b):
             if checkpoint not in {c.name for c in manifest.checkpoints}:
                 raise UnknownNameError(
@@ -229,7 +207,8 @@ def compare(
                     where=str(zoo),
                     remedy=f"one of: {', '.join(c.name for c in manifest.checkpoints)}",
                 )
-        catalogue, _ = _measured(zoo, [task] if task else None, None, "inline", device, dtype, examples, store)
+        extracted = measured(manifest, tasks, None, "inline", None, device, dtype, limit, None, None, None, store)
+        catalogue = _catalogue(manifest, tasks, extracted)
         name = next(iter(catalogue.tables)) if len(catalogue.tables) == 1 else task
     snapshot = current(root(), warn=say)
     result = answers.compare_known(snapshot, catalogue, name, a, b)

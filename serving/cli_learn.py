@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from features.errors import UserError
-from serving.cli_measure import split
-from serving.console import JSON_OPTION, emit, finite, table
+from serving.console import JSON_OPTION, emit, root, say, table
 
 
 def evaluate(
@@ -46,8 +45,13 @@ def evaluate(
     if group is not None and group not in frame.columns:
         raise UserError(f"no column {group!r} to group by", where=path, remedy=f"columns: {', '.join(frame.columns)}")
     methods = tuple(method or ("ltc", "logistic", "configuration", "best-single"))
-    result = run(frame, methods=methods, features=split(features), group=group, splits=splits, train_share=train_share, seed=seed)
+    result = run(frame, methods=methods, features=names(features), group=group, splits=splits, train_share=train_share, seed=seed)
     emit(result, as_json=as_json, text=_figures(result) + (f"\n\n{result['note']}" if result.get("note") else ""))
+
+
+def names(text: str | None) -> list[str] | None:
+    """``"a, b"`` -> ``["a", "b"]``; None stays None."""
+    return None if text is None else [n.strip() for n in text.split(",") if n.strip()]
 
 
 def _figures(result: dict[str, Any]) -> str:
@@ -74,16 +78,27 @@ def train(
     Example:
       foretune train table.csv --name foretune-ranker
     """
+    from serving.catalogue import is_reference, read_table
     from training.fit import train as run
 
-    result = run(tables, name=name)
-    payload = result if isinstance(result, dict) else {"name": name, "version": str(result)}
-    emit(payload, as_json=as_json, text=str(payload["version"]))
+    given = [read_table(t).assign(zoo=t) if is_reference(t) else t for t in tables]
+    fitted = run(given, name=name, root=root())
+    if fitted.note:
+        say(fitted.note)
+    if fitted.evaluation and not as_json:
+        say(_figures(fitted.evaluation))
+        say(
+            f"{fitted.name} version {fitted.version}"
+            + (", champion" if fitted.champion else "; `foretune retrain` moves the alias champion")
+        )
+    emit(fitted.to_dict(), as_json=as_json, text=str(fitted))
 
 
 def retrain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Give the alias champion back to the version before.")] = False,
+    name: Annotated[str, typer.Option("--name", help="Name in the MLflow registry.")] = "foretune-ranker",
+    margin: Annotated[float | None, typer.Option("--margin", min=0, help="Accuracy that the challenger must win by.")] = None,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Fit a challenger from MLflow alone.
@@ -98,13 +113,9 @@ def retrain(
 
     if dry_run and rollback:
         raise UserError("--dry-run and --rollback exclude each other", remedy="give one of them")
-    decision = run(dry_run=dry_run, rollback=rollback)
-    payload = finite(decision.to_dict() if hasattr(decision, "to_dict") else vars(decision))
-    emit(
-        payload,
-        as_json=as_json,
-        text=str(decision) if hasattr(decision, "to_dict") else "\n".join(f"{k}: {v}" for k, v in payload.items()),
-    )
+    settings: dict[str, Any] = {} if margin is None else {"margin": margin}
+    decision = run(name=name, dry_run=dry_run, rollback=rollback, root=root(), **settings)
+    emit(decision.to_dict(), as_json=as_json, text=str(decision))
 
 
 def register(app: typer.Typer) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from features.errors import FailedError, UserError
+from features.errors import FailedError, ForetuneError, UserError
 from features.rows import FEATURE_COLUMNS
 from serving.console import (
     DEVICE_OPTION,
     DTYPE_OPTION,
+    EXAMPLES_OPTION,
     JSON_OPTION,
+    LIMIT_OPTION,
+    PICKLE_OPTION,
     STORE_OPTION,
     TASK_OPTION,
+    TRUST_OPTION,
     emit,
+    finite,
     need_tasks,
     read_long,
     root,
@@ -27,6 +34,11 @@ from serving.console import (
     zoo_and_tasks,
 )
 
+if TYPE_CHECKING:
+    from features.extract import ExtractReport
+    from features.tasks import Task
+    from features.zoo import Zoo
+
 ZOO = Annotated[Path, typer.Argument(metavar="ZOO", help="The zoo's manifest, a YAML file.")]
 
 
@@ -37,12 +49,16 @@ def extract(
     ],
     task: TASK_OPTION = None,
     features: Annotated[
-        str | None, typer.Option("--features", help="Comma-separated names of extractors (default: the standard set).")
+        str | None, typer.Option("--features", help="Comma-separated names of features (default: the standard set).")
     ] = None,
     backend: Annotated[str, typer.Option("--backend", help="inline, process or ray.")] = "inline",
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes of the backend.")] = None,
     device: DEVICE_OPTION = "auto",
     dtype: DTYPE_OPTION = "auto",
-    examples: Annotated[int | None, typer.Option("--examples", min=1, help="At most so many examples per task.")] = None,
+    limit: LIMIT_OPTION = None,
+    examples: EXAMPLES_OPTION = None,
+    trust: TRUST_OPTION = None,
+    pickle: PICKLE_OPTION = None,
     store: STORE_OPTION = None,
     as_json: JSON_OPTION = False,
 ) -> None:
@@ -55,40 +71,70 @@ def extract(
     Example:
       foretune extract zoo.yaml --task films.yaml -o features.csv
     """
-    from features.extract import extract as run
-
     suffix(out)
     manifest, tasks = zoo_and_tasks(zoo, task)
-    report = run(
-        manifest,
-        tasks,
-        features=split(features),
-        store=store_path(store),
-        backend=backend,
-        device=device,
-        dtype=dtype,
-        examples=examples,
-        progress=True,
-    )
+    report = measured(manifest, tasks, features, backend, workers, device, dtype, limit, examples, trust, pickle, store)
     write_table(report.rows, out)
-    _log("log_extract", report)
-    failed = [_failure(f) for f in report.failed]
-    measured = report.rows[report.rows["error"].fillna("") == ""]
+    log("log_extract", report, params={"features": features or "default", "dtype": dtype, "backend": backend, "limit": limit})
+    good = report.rows[report.rows["error"].fillna("") == ""]
     result = {
         "zoo": manifest.name,
         "tasks": [t.name for t in tasks],
         "checkpoints": int(report.rows["checkpoint"].nunique()),
-        "features": len(measured),
-        "failed": failed,
+        "features": len(good),
+        "measured": report.measured,
+        "cached": report.cached,
+        "seconds": round(report.seconds, 1),
+        "splits": report.splits,
+        "failed": [str(f) for f in report.failed],
         "out": str(out),
     }
-    emit(result, as_json=as_json, text=f"{result['features']} features of {result['checkpoints']} checkpoints written to {out}")
-    if failed:
-        for item in failed:
-            say(f"failed: {item}")
+    text = f"{result['features']} features of {result['checkpoints']} checkpoints written to {out}"
+    emit(result, as_json=as_json, text="\n".join([*report.splits, text]))
+    complain(report, str(zoo))
+
+
+def measured(
+    zoo: Zoo,
+    tasks: Sequence[Task],
+    features: str | None,
+    backend: str,
+    workers: int | None,
+    device: str,
+    dtype: str,
+    limit: int | None,
+    examples: Path | None,
+    trust: list[str] | None,
+    pickle: list[str] | None,
+    store: Path | None,
+) -> ExtractReport:
+    """Extract with the options of the command line; those left out are left to `features.extract`."""
+    from features.extract import LIMIT, extract
+
+    return extract(
+        zoo,
+        tasks,
+        features=features,
+        store=store_path(store),
+        backend=backend,
+        workers=workers,
+        device=device,
+        dtype=dtype,
+        limit=LIMIT if limit is None else limit,
+        examples=examples,
+        trust_remote_code=trust or (),
+        allow_pickle=pickle or (),
+    )
+
+
+def complain(report: ExtractReport, where: str) -> None:
+    """Say what could not be measured, and end with exit code 1 if there is something."""
+    for failure in report.failed:
+        say(f"failed: {failure}")
+    if report.failed:
         raise FailedError(
-            f"{len(failed)} of {len(manifest.checkpoints)} checkpoints could not be measured in full",
-            where=str(zoo),
+            f"{len(report.failed)} measurement(s) failed",
+            where=where,
             remedy="their rows carry the error; mend them and run again",
         )
 
@@ -99,10 +145,17 @@ def finetune(
         Path, typer.Option("--out", "-o", metavar="OUTCOMES", help="Where to write the outcome rows (.csv or .parquet).")
     ],
     task: TASK_OPTION = None,
-    recipe: Annotated[str, typer.Option("--recipe", help="full, last-layer, lora, or a recipe file.")] = "full",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Fine-tuning runs per checkpoint and task.")] = 1,
+    recipe: Annotated[str, typer.Option("--recipe", help="full, last-layer or lora.")] = "full",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Fine-tuning runs per checkpoint and task.")] = 3,
+    epochs: Annotated[int, typer.Option("--epochs", min=1)] = 3,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Default: the recipe's usual one.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 16,
+    train_examples: Annotated[int | None, typer.Option("--max-train-examples", min=1, help="Default: all.")] = None,
+    test_examples: Annotated[int | None, typer.Option("--max-test-examples", min=1, help="Default: all.")] = None,
+    metric: Annotated[str, typer.Option("--metric", help="auto: accuracy for choices, exact match for generation.")] = "auto",
+    early_stopping: Annotated[bool, typer.Option("--early-stopping", help="Stop a run that gets no better.")] = False,
     device: DEVICE_OPTION = "auto",
-    store: STORE_OPTION = None,
+    store: Annotated[Path | None, typer.Option("--store", help="Finished runs (default: mlruns/outcomes.db).")] = None,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Really fine-tune the checkpoints of a zoo.
@@ -118,13 +171,26 @@ def finetune(
     suffix(out)
     manifest, tasks = zoo_and_tasks(zoo, task)
     need_tasks(tasks, zoo)
-    rows = run(manifest, tasks, recipe=recipe, seeds=seeds, device=device, store=store_path(store))
-    write_table(rows, out)
-    failed = rows[rows["error"].fillna("") != ""]
-    text = table(
-        rows[["checkpoint", "task", "recipe", "seed", "metric", "outcome"]].itertuples(index=False),
-        ["checkpoint", "task", "recipe", "seed", "metric", "outcome"],
+    rows = run(
+        manifest,
+        tasks,
+        recipe,
+        seeds=seeds,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        max_train_examples=train_examples,
+        max_test_examples=test_examples,
+        metric=metric,
+        early_stopping=early_stopping,
+        device=device,
+        store=store,
     )
+    write_table(rows, out)
+    log("log_outcomes", rows)
+    failed = rows[rows["error"].fillna("") != ""]
+    shown = ["checkpoint", "task", "recipe", "seed", "metric", "outcome"]
+    text = table(rows[shown].itertuples(index=False), shown)
     emit({"out": str(out), "rows": rows.to_dict("records")}, as_json=as_json, text=f"{text}\n\nwritten to {out}")
     if len(failed):
         raise FailedError(
@@ -161,10 +227,14 @@ def make_table(
 
 
 def zoo_build(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A zoo recipe, a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A zoo recipe (YAML), or a shipped one: demo, pilot, reference.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the checkpoints and their zoo.yaml go.")],
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Variants trained at the same time.")] = 1,
-    time_budget: Annotated[float | None, typer.Option("--time-budget", min=0, help="Stop cleanly after so many seconds.")] = None,
+    time_budget: Annotated[float | None, typer.Option("--time-budget", min=0, help="Stop cleanly after so many minutes.")] = None,
+    corpora: Annotated[Path | None, typer.Option("--corpora", help="Folder of the recipe's corpus files.")] = None,
+    device: DEVICE_OPTION = "auto",
     as_json: JSON_OPTION = False,
 ) -> None:
     """Pre-train a zoo of variants from a recipe.
@@ -173,13 +243,23 @@ def zoo_build(
 
     \b
     Example:
-      foretune zoo build recipe.yaml -o zoo --time-budget 600
+      foretune zoo build recipe.yaml -o zoo --time-budget 10
     """
     from training.build import build
 
-    result = build(recipe, out, jobs=jobs, time_budget=time_budget)
-    payload = result.to_dict() if hasattr(result, "to_dict") else {"zoo": str(result)}
-    emit(payload, as_json=as_json, text="\n".join(f"{key}: {value}" for key, value in payload.items()))
+    report = build(
+        recipe,
+        out,
+        jobs=jobs,
+        time_budget=time_budget,
+        corpora=corpora,
+        device=device,
+        on_variant=lambda record: log("log_pretrain", record),
+    )
+    result = finite(dataclasses.asdict(report))
+    emit(result, as_json=as_json, text="\n".join(f"{key}: {value}" for key, value in result.items() if value))
+    if report.failed:
+        raise FailedError(f"{len(report.failed)} variant(s) failed", where=str(out), remedy="mend the recipe and run again")
 
 
 def outcomes_import(
@@ -220,35 +300,26 @@ def import_lm_eval(
     Example:
       foretune import lm-eval results/ -o features.csv
     """
-    from features.lm_eval import read
+    from features.imports import lm_eval
 
     suffix(out)
     if not folder.is_dir():
         raise UserError("no such folder", where=str(folder), remedy="give the --output_path of lm-eval")
-    rows = read(folder)
+    rows = lm_eval(folder)
     write_table(rows, out)
     names = sorted(rows["checkpoint"].unique())
     result = {"out": str(out), "rows": len(rows), "checkpoints": names}
     emit(result, as_json=as_json, text=f"{len(rows)} features of {len(names)} checkpoints written to {out}")
 
 
-def split(names: str | None) -> list[str] | None:
-    """``"a, b"`` -> ``["a", "b"]``; None stays None."""
-    return None if names is None else [n.strip() for n in names.split(",") if n.strip()]
-
-
-def _failure(item: Any) -> str:
-    return " ".join(str(part) for part in item) if isinstance(item, tuple | list) else str(item)
-
-
-def _log(function: str, *arguments: Any) -> None:
+def log(function: str, *arguments: Any, **settings: Any) -> None:
     """Log a finished stage in MLflow; when that fails the result is still there, so say it and go on."""
     try:
         from training import tracking
 
-        getattr(tracking, function)(*arguments)
-    except Exception as error:
-        say(f"not logged in MLflow: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+        getattr(tracking, function)(*arguments, **settings)
+    except ForetuneError as error:
+        say(f"not logged in MLflow: {error}")
 
 
 def register(app: typer.Typer) -> None:

@@ -27,6 +27,18 @@ TASK_OPTION = Annotated[
 ]
 STORE_OPTION = Annotated[Path | None, typer.Option("--store", help="The feature store (default: mlruns/features.db).")]
 DEVICE_OPTION = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+LIMIT_OPTION = Annotated[int | None, typer.Option("--limit", min=1, help="Examples of each task at most (default: 200).")]
+EXAMPLES_OPTION = Annotated[
+    Path | None, typer.Option("--examples", metavar="FILE", help="Measure on the examples that foretune select chose.")
+]
+TRUST_OPTION = Annotated[
+    list[str] | None,
+    typer.Option("--trust-remote-code", metavar="NAME", help="A checkpoint whose own code may run. May be repeated."),
+]
+PICKLE_OPTION = Annotated[
+    list[str] | None,
+    typer.Option("--allow-pickle", metavar="NAME", help="A checkpoint whose pickled weights may be read. May be repeated."),
+]
 DTYPE_OPTION = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
 
 
@@ -141,34 +153,38 @@ def suffix(path: Path) -> str:
     return path.suffix.lower()
 
 
-def zoo_and_tasks(manifest: Path, tasks: Sequence[str] | None) -> tuple[Zoo, list[Task]]:
-    """The zoo of `manifest` with its own tasks, or those named by ``--task`` (a YAML file, or the name of a task of the zoo).
+def zoo_and_tasks(manifest: Path, tasks: Sequence[str] | None, *, only: bool = False) -> tuple[Zoo, list[Task]]:
+    """The zoo of `manifest` and the tasks that are meant.
+
+    ``--task`` NAME chooses among the zoo's tasks; ``--task`` FILE adds one, or replaces the zoo's of the same name. With
+    `only`, nothing but what is named counts, as a question about one task asks for it.
 
     Raises
     ------
-    UserError : neither the zoo nor the command line names a task
+    UnknownNameError : neither a file nor the name of a task of the zoo
     """
-    from features.tasks import Task
+    from features.extract import resolve_tasks
     from features.zoo import Zoo
 
     zoo = Zoo.read(manifest)
-    own = [Task.read(path) for path in zoo.tasks]
+    own = resolve_tasks(zoo)
     if not tasks:
         return zoo, own
-    named = {task.name: task for task in own}
-    chosen = []
-    for text in tasks:
-        if text in named:
-            chosen.append(named[text])
-        elif text.endswith((".yaml", ".yml", ".jsonl")) or Path(text).is_file():
-            chosen.append(Task.read(Path(text)))
-        else:
+    known = {task.name for task in own}
+    names = [t for t in tasks if t in known]
+    files = [t for t in tasks if t not in known]
+    for text in files:
+        if not Path(text).is_file():
             raise UnknownNameError(
                 f"task {text!r} is not known",
                 where=str(manifest),
-                remedy=f"give a task file, or one of: {', '.join(named) or '(the zoo lists none)'}",
+                remedy=f"give a task file, or one of: {', '.join(known) or '(the zoo lists none)'}",
             )
-    return zoo, chosen
+    found = resolve_tasks(zoo, files)
+    if names or only:
+        added = {task.name for task in found[len(found) - len(files) :]} if files else set()
+        found = [task for task in found if task.name in names or task.name in added]
+    return zoo, found
 
 
 def need_tasks(tasks: Sequence[Any], manifest: Path) -> None:

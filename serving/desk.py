@@ -319,7 +319,6 @@ def _rows(catalogue: Catalogue, task: str, candidates: Sequence[str | Checkpoint
 
 def _book_of_zoo(settings: Settings, revision: int) -> Book:
     from features.extract import stored
-
     from features.tasks import Task
     from features.zoo import Zoo
 
@@ -329,7 +328,7 @@ def _book_of_zoo(settings: Settings, revision: int) -> Book:
     tasks = [Task.read(path) for path in zoo.tasks]
     names = [c.name for c in zoo.checkpoints]
     task_names = [t.name for t in tasks]
-    rows = stored(zoo, tasks, store=settings.store, examples=settings.examples)
+    rows = stored(zoo, tasks, store=settings.store, limit=settings.limit)
     catalogue = Catalogue.of_features(rows, zoo.name, task_names, names)
     if settings.table is not None:
         known = Catalogue.of_table(read_known(settings.table), zoo.name)

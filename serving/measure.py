@@ -25,9 +25,8 @@ def measure(jobs: Jobs, job: str, settings: Settings, device: str) -> None:
     ------
     ForetuneError : the zoo does not list it any more, or nothing could be measured
     """
-    from features.extract import extract
-
     from features.errors import UnknownNameError, UserError
+    from features.extract import extract
     from features.tasks import Task
     from features.zoo import Zoo
 
@@ -46,11 +45,11 @@ def measure(jobs: Jobs, job: str, settings: Settings, device: str) -> None:
         tasks,
         store=settings.store,
         device=device,
-        examples=settings.examples,
+        limit=settings.limit,
         progress=False,
         on_progress=lambda done, total: jobs.progress(job, done, total),
     )
-    failed = [" ".join(map(str, f)) if isinstance(f, tuple | list) else str(f) for f in report.failed]
+    failed = [str(f) for f in report.failed]
     good = report.rows[report.rows["error"].fillna("") == ""]
     if not len(good):
         raise UserError(failed[0] if failed else "nothing was measured", where=row["checkpoint"])

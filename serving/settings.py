@@ -16,7 +16,7 @@ FORETUNE_MAX_CANDIDATES     most candidates in one ranking                      
 FORETUNE_REQUEST_SECONDS    most seconds that one request may take                                      30
 FORETUNE_POLL_SECONDS       seconds between two looks at the champion's alias                           2
 FORETUNE_DEVICES            devices that measure, comma-separated; one job at a time on each            ``auto``
-FORETUNE_EXAMPLES           most examples per task when measuring                                       all
+FORETUNE_LIMIT              most examples of a task that features are measured on                       200
 ==========================  ==========================================================================  ===================
 """
 
@@ -47,7 +47,7 @@ class Settings:
     request_seconds: float = 30.0
     poll_seconds: float = 2.0
     devices: tuple[str, ...] = ("auto",)
-    examples: int | None = None
+    limit: int = 200
 
     @property
     def mlruns(self) -> Path:
@@ -84,7 +84,7 @@ class Settings:
             request_seconds=_number(env, "FORETUNE_REQUEST_SECONDS", 30.0, least=0.1),
             poll_seconds=_number(env, "FORETUNE_POLL_SECONDS", 2.0, least=0.05),
             devices=devices or ("auto",),
-            examples=int(_number(env, "FORETUNE_EXAMPLES", 1)) if env.get("FORETUNE_EXAMPLES") else None,
+            limit=int(_number(env, "FORETUNE_LIMIT", 200)),
         )
 
     def environment(self) -> dict[str, str]:
