@@ -101,9 +101,9 @@ def read_yaml(path: str | Path, *, what: str = "manifest") -> dict[str, Any]:
 def closest(name: str, known: Iterable[str]) -> str:
     """`did you mean ...?`, or the list of what is known: the remedy for a name that is not known."""
     names = [str(k) for k in known]
-    near = difflib.get_close_matches(str(name), names, n=2, cutoff=0.6)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     if near:
-        return f"did you mean {' or '.join(repr(n) for n in near)}?"
+        return f"did you mean {near[0]!r}?"
     return f"known are: {', '.join(sorted(names))}" if names else "there are none"
 
 

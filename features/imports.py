@@ -1,0 +1,159 @@
+"""Results of lm-evaluation-harness as features: `results_*.json`, and the `samples_*.jsonl` beside them.
+
+    foretune's name             from
+    kshot_acc, kshot_acc_norm   results `acc`, `acc_norm` of a task with shots; prompt_... where it has none
+    kshot_nll, _margin, _prob   samples of a multiple-choice task: the log-likelihoods of its choices; prompt_... likewise
+    lm_eval_METRIC              any other metric of the results, with `_FILTER` where a filter made it
+
+A harness result does not say which examples are held out from fine-tuning: evaluate the pre-trained checkpoints on a split on
+which no outcome is
+measured.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.errors import DataError
+from features.estimate import mean
+from features.rows import FEATURE_COLUMNS, Feature
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DATE = re.compile(r"_(\d{4}-\d{2}-\d{2}T[\d.:-]+)$")
+
+
+def lm_eval(path: str | Path, *, zoo: str = "lm-eval", names: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Features from a results file of lm-evaluation-harness, or from all those in a folder and its subfolders.
+
+    Parameters
+    ----------
+    zoo : name of the zoo that the checkpoints are said to be of
+    names : the harness's model name -> name of the checkpoint; left out, the last part of the model's name
+
+    Where a model was evaluated on a task several times, the latest counts. Returns FEATURE_COLUMNS; `digest` is "", because
+    the harness does not
+    say which weights it had. Raises DataError: nothing there, not a results file, two models under one name.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    files = sorted(path.rglob("results_*.json")) if path.is_dir() else [path]
+    if not files or not path.exists():
+        raise DataError(
+            "no results of lm-evaluation-harness", where=str(path), remedy="name a results_*.json or a folder that holds some"
+        )
+    latest: dict[tuple[str, str], tuple[str, list[Feature]]] = {}
+    models: dict[str, str] = {}
+    for file in files:
+        model, tasks = _results(file)
+        checkpoint = (names or {}).get(model) or model.rstrip("/").rsplit("/", 1)[-1]
+        if models.setdefault(checkpoint, model) != model:
+            raise DataError(
+                f"{model!r} and {models[checkpoint]!r} would both be {checkpoint!r}",
+                where=str(file),
+                remedy="give `names` for the two",
+            )
+        date = _date(file)
+        for task, rows in tasks:
+            if (checkpoint, task) not in latest or date >= latest[checkpoint, task][0]:
+                latest[checkpoint, task] = date, rows
+    table = [
+        [zoo, checkpoint, "", *(row.to_dict()[column] for column in FEATURE_COLUMNS[3:])]
+        for (checkpoint, _), (_, rows) in sorted(latest.items(), key=lambda item: item[0])
+        for row in rows
+    ]
+    return pd.DataFrame(table, columns=pd.Index(FEATURE_COLUMNS))
+
+
+def _date(file: Path) -> str:
+    found = _DATE.search(file.stem)
+    return found[1] if found else ""
+
+
+def _results(file: Path) -> tuple[str, list[tuple[str, list[Feature]]]]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        results = content["results"]
+        model = str(content.get("model_name") or content["config"]["model"])
+        tasks = [(str(task), list(_metrics(str(task), found, content))) for task, found in results.items()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read: {error}", where=str(file), remedy="check the file") from None
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        what = (
+            f"not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else f"not a results file: {error!r} is missing"
+        )
+        raise DataError(what, where=str(file), remedy="name a results_*.json that lm-evaluation-harness wrote") from None
+    for task, rows in tasks:
+        samples = file.with_name(f"samples_{task}_{_date(file)}.jsonl")
+        if samples.exists():
+            rows += _samples(samples, task, _prefix(content, task))
+    return model, tasks
+
+
+def _prefix(content: Mapping[str, Any], task: str) -> str:
+    return "kshot" if (content.get("n-shot") or {}).get(task) else "prompt"
+
+
+def _metrics(task: str, found: Mapping[str, Any], content: Mapping[str, Any]) -> Iterator[Feature]:
+    better = (content.get("higher_is_better") or {}).get(task) or {}
+    counts = (content.get("n-samples") or {}).get(task) or {}
+    for key, value in found.items():
+        metric, _, made_by = key.partition(",")
+        if not made_by or metric.endswith("_stderr") or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        stderr = found.get(f"{metric}_stderr,{made_by}")
+        name = f"{_prefix(content, task)}_{metric}" if metric in ("acc", "acc_norm") else f"lm_eval_{metric}"
+        yield Feature(
+            name if made_by == "none" else f"{name}_{made_by.replace('-', '_')}",
+            float(value),
+            stderr=float(stderr) if isinstance(stderr, int | float) else None,
+            count=int(counts.get("effective", 0)),
+            direction=0 if better.get(metric) is None else 1 if better[metric] else -1,
+            task=task,
+        )
+
+
+def _samples(file: Path, task: str, prefix: str) -> list[Feature]:
+    """Likelihood features of a multiple-choice task's samples; none for another type, or where the gold cannot be told."""
+    gold_nll, margins, probabilities = [], [], []
+    seen: set[Any] = set()
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            sample = json.loads(line)
+            identity, responses, target = sample["doc_id"], sample["filtered_resps"], str(sample["target"])
+            texts = [arguments["arg_1"] for arguments in sample["arguments"].values()]
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"not a sample: {error!r}", where=f"{file}: line {number}", remedy="name a samples_*.jsonl that the harness wrote"
+            ) from None
+        if identity in seen:  # the same example again, under another filter
+            continue
+        seen.add(identity)
+        try:
+            scores = np.asarray([float(response[0]) for response in responses])
+        except (ValueError, TypeError, IndexError):
+            return []
+        stripped = [str(text).strip() for text in texts]
+        gold = int(target) if target.isdigit() else stripped.index(target.strip()) if target.strip() in stripped else -1
+        if len(scores) < 2 or not 0 <= gold < len(scores):
+            return []
+        gold_nll.append(-scores[gold])
+        margins.append(scores[gold] - np.delete(scores, gold).max())
+        raised = np.exp(scores - scores.max())
+        probabilities.append(raised[gold] / raised.sum())
+    rows = []
+    for name, values, direction in (("nll", gold_nll, -1), ("margin", margins, 1), ("prob", probabilities, 1)):
+        if values:
+            value, stderr = mean(values)
+            rows.append(Feature(f"{prefix}_{name}", value, stderr=stderr, count=len(values), direction=direction, task=task))
+    return rows
