@@ -62,7 +62,7 @@ def read_corpus(source: str, root: Path, where: str = "") -> list[str]:
         documents = [text]
     else:
         documents = []
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.rstrip("\n").split("\n"), start=1):
             try:
                 documents.append(json.loads(line)["text"])
             except (ValueError, KeyError, TypeError) as error:
