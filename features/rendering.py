@@ -219,13 +219,12 @@ class Renderer:
         if isinstance(value, int):
             index = value
         elif isinstance(value, str):
-            names = (choices, self.labels) if not (from_template and value.isdigit()) else ()
-            index = next((known.index(value) for known in names if value in known), None)
-            if index is None:
-                stripped = value.strip()
-                index = next((known.index(stripped) for known in (choices, self.labels) if stripped in known), None)
-                if stripped.isdigit() and index is None:
-                    index = int(stripped)
+            stripped = value.strip()
+            if not (from_template and value.isdigit()):  # what a template renders to digits is an index, as in the harness
+                spellings = [(known, text) for text in (value, stripped) for known in (choices, self.labels)]
+                index = next((known.index(text) for known, text in spellings if text in known), None)
+            if index is None and stripped.isdigit():
+                index = int(stripped)
         if index is None or not 0 <= index < len(choices):
             shown = ", ".join(repr(choice[:30]) for choice in choices[:8])
             raise DataError(
