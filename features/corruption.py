@@ -55,10 +55,10 @@ def passages(documents: Sequence[str], characters: int, count: int) -> list[str]
     step = max(1, len(documents) // count)
     heads = []
     for document in documents[::step][:count]:
-        head = document.strip()[: characters + 1]
-        head = head if len(head) <= characters else head[:characters].rsplit(None, 1)[0]
-        if len(head.split()) >= 8:
-            heads.append(head)
+        text = document.strip()
+        found = re.match(rf".{{1,{characters}}}(?=\s|$)", text, re.DOTALL)
+        if found and len(found[0].split()) >= 8:
+            heads.append(found[0].rstrip())
     return heads
 
 
