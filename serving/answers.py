@@ -59,7 +59,8 @@ def rank(snapshot: Snapshot, rows: Any, names: Sequence[str], *, task: str | Non
     if len(names) < 2:
         raise UserError(f"{len(names)} checkpoint(s) to rank", where=f"task {task}", remedy="a ranking takes at least two")
     ranking = snapshot.ranker.rank(rows, task=task, names=list(names), top_k=top_k)
-    return finite({"task": task, "ranking": [dict(row) for row in ranking.rows]})
+    left_out = () if top_k is not None else ("p_top_k",)
+    return finite({"task": task, "ranking": [{k: v for k, v in row.items() if k not in left_out} for row in ranking.rows]})
 
 
 def rank_task(snapshot: Snapshot, catalogue: Catalogue, task: str | None, *, top_k: int | None = None) -> dict[str, Any]:
