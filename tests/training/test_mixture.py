@@ -119,9 +119,7 @@ def test_bad_corpora_are_named(tmp_path: Path, name, content, message):
 
 
 def test_missing_corpora_say_where_to_look(tmp_path: Path):
-    with pytest.raises(
-        DataError, match=r"no corpus file .*nowhere\.jsonl; correct the name, or say where the corpora are with --corpora"
-    ):
+    with pytest.raises(DataError, match=r"no corpus file .*nowhere\.jsonl; correct the name, or say where .* --corpora"):
         mixture.read_corpus("nowhere.jsonl", tmp_path)
     with pytest.raises(DataError, match="no built-in corpus 'web'; use one of source, documentation"):
         mixture.read_corpus("builtin:web", tmp_path)
