@@ -34,6 +34,7 @@ EXTRACTORS: dict[str, str] = {
     "prompt": "features.prompts:ZeroShotPrompts",
     "kshot": "features.kshot:KShot",
     "transferability": "features.transferability.extractor:Transferability",
+    "probe": "features.probe.extractor:Probe",
 }
 
 
