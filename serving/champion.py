@@ -6,6 +6,7 @@ request takes one snapshot and answers from it alone, so that no answer mixes tw
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -58,11 +59,17 @@ def default(folder: Path | None = None) -> Snapshot:
     if folder is not None:
         from ranker import LearningToCompare
 
-        ranker = LearningToCompare.load(folder)
-        return Snapshot(ranker, NAME, str(ranker.card_.get("version", "baked")), ranker.card_.get("run_id"), "folder")
+        return Snapshot(LearningToCompare.load(folder), **_identity(folder), source="folder")
     from ranker.reference import default_ranker
 
     return Snapshot(default_ranker(), "default", "zeng2025", None, "default")
+
+
+def _identity(folder: Path) -> dict[str, Any]:
+    """Name, version and run of a saved ranker, where ``identity.json`` says them."""
+    file = folder / "identity.json"
+    said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {"name": str(said.get("name", folder.name)), "version": str(said.get("version", "0")), "run_id": said.get("run_id")}
 
 
 def fetch(root: Path, name: str = NAME) -> Snapshot | None:
@@ -208,7 +215,6 @@ class Watch:
     def _keep(self, found: Snapshot) -> None:
         if self.keep is None:
             return
-        import json
         import shutil
 
         fresh = self.keep.with_name(self.keep.name + ".new")
@@ -225,15 +231,12 @@ class Watch:
     def _kept(self) -> Snapshot | None:
         if self.keep is None or not (self.keep / "identity.json").is_file() or not registry_exists(self.root):
             return None
-        import json
-
         from ranker import LearningToCompare
 
         try:
-            identity = json.loads((self.keep / "identity.json").read_text(encoding="utf-8"))
             ranker = LearningToCompare.load(self.keep)
             check(ranker)
-            return Snapshot(ranker, str(identity["name"]), str(identity["version"]), identity.get("run_id"), "kept")
+            return Snapshot(ranker, **_identity(self.keep), source="kept")
         except (ForetuneError, OSError, ValueError, KeyError) as error:
             log.warning("the kept copy of the champion cannot be used: %s", error)
             return None

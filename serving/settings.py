@@ -7,7 +7,7 @@ FORETUNE_ROOT               folder that holds ``mlruns/``: MLflow, features, job
 FORETUNE_ZOO                manifest of the checkpoints that may be asked for and measured              none
 FORETUNE_TABLE              comparison table, or name of a reference table, that the service knows      ``zeng2025``
 FORETUNE_STORE              feature store                                                               ``mlruns/features.db``
-FORETUNE_RANKER             folder of a saved ranker, for while there is no champion                    the default ranker
+FORETUNE_RANKER             folder of a saved ranker, for while there is no champion                    baked in, or default
 FORETUNE_RANKER_NAME        name in the MLflow registry                                                 ``foretune-ranker``
 FORETUNE_TOKEN              bearer token that every ``/v1/`` request must carry                         none: open
 FORETUNE_TOKEN_FILE         file with that token                                                        none
@@ -29,6 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import UserError
+
+# Where `serving.bento` puts the ranker of a bento.
+BAKED = Path(__file__).parent / "baked"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Settings:
             zoo=_file("FORETUNE_ZOO", env.get("FORETUNE_ZOO")),
             table=table,
             store=Path(env["FORETUNE_STORE"]).absolute() if env.get("FORETUNE_STORE") else root / "mlruns" / "features.db",
-            ranker=Path(env["FORETUNE_RANKER"]).absolute() if env.get("FORETUNE_RANKER") else None,
+            ranker=Path(env["FORETUNE_RANKER"]).absolute() if env.get("FORETUNE_RANKER") else (BAKED if BAKED.is_dir() else None),
             ranker_name=env.get("FORETUNE_RANKER_NAME") or "foretune-ranker",
             token=_token(env),
             max_body=int(_number(env, "FORETUNE_MAX_BODY", 4_000_000)),
