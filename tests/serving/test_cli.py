@@ -1,0 +1,181 @@
+"""The command line: fast help with examples, JSON and nothing else on stdout, one line and the right exit code for each error."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import typer
+from served import table
+
+from serving import cli
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`foretune ...` in this process, in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["foretune", *arguments])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def test_help_imports_nothing_heavy_and_answers_at_once() -> None:
+    heavy = ["torch", "transformers", "mlflow", "bentoml", "lightgbm", "pandas", "numpy", "sklearn", "scipy", "rich", "pydantic"]
+    script = (
+        "import sys; sys.argv = ['foretune', '--help']\nfrom serving.cli import app\ntry: app()\nexcept SystemExit: pass\n"
+        f"print([m for m in {heavy} if m in sys.modules])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    spent = []
+    for _ in range(3):
+        before, began = os.times(), time.perf_counter()
+        said = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
+        after = os.times()
+        spent.append(
+            min(
+                time.perf_counter() - began,
+                after.children_user - before.children_user + after.children_system - before.children_system,
+            )
+        )
+    assert said.stdout.splitlines()[-1] == "[]"
+    # Processor time, so that a busy machine does not count against it.
+    assert min(spent) < 0.3
+
+
+def commands() -> list[tuple[str, ...]]:
+    def walk(group: Any, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+        found = []
+        for name, command in group.commands.items():
+            found += walk(command, (*path, name)) if hasattr(command, "commands") else [(*path, name)]
+        return found
+
+    return walk(typer.main.get_command(cli.app), ())
+
+
+@pytest.mark.parametrize("path", commands(), ids=" ".join)
+def test_each_command_explains_itself_with_an_example(path: tuple[str, ...], run: Run) -> None:
+    code, out, _ = run(*path, "--help")
+    assert code == 0
+    assert f"foretune {' '.join(path)}" in out.split("Example")[1]
+    command = typer.main.get_command(cli.app)
+    for name in path:
+        command = command.commands[name]  # type: ignore[attr-defined]
+    assert not [p.name for p in command.params if p.name != "help" and not getattr(p, "help", None)]
+
+
+def test_a_ranking_as_json_has_the_documented_shape_and_nothing_else_on_stdout(run: Run) -> None:
+    code, out, _ = run("rank", "zeng2025", "--task", "sft_cms", "--json")
+    assert code == 0
+    answer = json.loads(out)
+    assert set(answer) == {"task", "ranking"}
+    assert set(answer["ranking"][0]) == {"checkpoint", "rank", "score", "interval", "p_best", "tied_with"}
+    assert len(answer["ranking"]) == 50
+
+
+def test_a_table_without_outcomes_can_be_ranked_and_exported(run: Run, tmp_path: Path) -> None:
+    table(n=5).drop(columns="outcome").to_csv("known.csv", index=False)
+    for name in ("r.csv", "r.json", "r.md"):
+        assert run("rank", "known.csv", "-o", name)[0] == 0
+    rows = list(csv.DictReader(Path("r.csv").read_text().splitlines()))
+    assert [int(r["rank"]) for r in rows] == [1, 2, 3, 4, 5]
+    assert [r["checkpoint"] for r in json.loads(Path("r.json").read_text())["ranking"]] == [r["checkpoint"] for r in rows]
+    assert Path("r.md").read_text().count("| m0") >= 5
+    assert run("rank", "known.csv", "-o", "pairs.csv", "--format", "pairs")[0] == 0
+    pairs = pd.read_csv("pairs.csv")
+    assert list(pairs.columns[:3]) == ["model_a", "model_b", "winner"]
+    assert len(pairs) == 10
+    assert set(pairs["winner"]) <= {"model_a", "model_b", "tie"}
+    assert run("rank", "known.csv", "--html", "report.html")[0] == 0
+    page = Path("report.html").read_text()
+    assert "<svg" in page
+    assert not re.search(r"(src|href)=", page)
+    assert not any((tmp_path / "mlruns").glob("*")), "ranking a table writes nothing of its own"
+
+
+def test_a_name_that_is_markup_stays_text_in_the_report(run: Run) -> None:
+    rows = table(n=3).assign(checkpoint=["<script>alert(1)</script>", "=1+1", "plain"])
+    rows.to_csv("t.csv", index=False)
+    assert run("rank", "t.csv", "--html", "r.html", "-o", "r.csv")[0] == 0
+    assert "<script" not in Path("r.html").read_text()
+    assert "'=1+1" in Path("r.csv").read_text()
+
+
+def test_a_comparison_for_a_person_names_winner_or_doubt(run: Run) -> None:
+    table().to_csv("t.csv", index=False)
+    code, out, _ = run("compare", "m00", "m01", "--task", "reviews", "--table", "t.csv")
+    assert code == 0
+    assert "P(m00 beats m01)" in out
+    assert "ranker default" in out
+
+
+MISTAKES = [
+    (("compare", "a", "b"), "--table"),
+    (("compare", "a", "b", "--table", "nope.csv"), "nope.csv: no such file"),
+    (("compare", "m00", "nope", "--task", "reviews", "--table", "t.csv"), "'nope' is not known"),
+    (("compare", "m00", "m01", "--task", "nope", "--table", "t.csv"), "'nope' is not known"),
+    (("rank", "nope.csv"), "nope.csv: no such file"),
+    (("rank", "nope"), "nope"),
+    (("rank", "t.csv", "-o", "r.xlsx"), "'.xlsx'"),
+    (("rank", "t.csv", "--format", "pairs"), "--out"),
+    (("rank", "t.csv", "-o", "r.csv", "--format", "xml"), "'xml'"),
+    (("extract", "nope.yaml", "-o", "f.csv"), "nope.yaml"),
+    (("extract", "nope.yaml", "-o", "f.txt"), "f.txt"),
+    (("table", "nope.csv", "t.csv", "-o", "x.csv"), "nope.csv"),
+    (("table", "t.csv", "t.csv", "-o", "x.csv"), "t.csv"),
+    (("evaluate", "t.csv", "--group", "nope"), "'nope'"),
+    (("retrain", "--dry-run", "--rollback"), "exclude"),
+    (("outcomes", "import", "nope.csv"), "nope.csv"),
+    (("import", "lm-eval", "nope", "-o", "f.csv"), "nope"),
+    (("serve", "--zoo", "nope.yaml"), "nope.yaml"),
+    (("serve", "--token-file", "nope"), "nope"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(run: Run, arguments: tuple[str, ...], words: str) -> None:
+    table().to_csv("t.csv", index=False)
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert err.startswith("foretune: ")
+    assert words in err
+
+
+def test_what_is_unexpected_is_one_line_and_exit_code_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("serving.report.kind", fail)
+    code, _, err = run("rank", "t.csv", "-o", "x.csv")
+    assert code == 1
+    assert err == "foretune: unexpected ZeroDivisionError: by zero; FORETUNE_TRACEBACK=1 shows where\n"
+    monkeypatch.setenv("FORETUNE_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        run("rank", "t.csv", "-o", "x.csv")
