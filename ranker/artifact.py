@@ -1,4 +1,6 @@
-"""A fitted ranker on disk: ``ranker.json`` and ``booster.txt``. No pickle: what was downloaded is read, never run."""
+"""A fitted ranker on disk: ``ranker.json``, ``booster.txt`` and ``bags.txt``. No pickle: what was downloaded is read, never
+run.
+"""
 
 from __future__ import annotations
 
@@ -12,42 +14,36 @@ import numpy as np
 from features.errors import DataError
 from ranker import trees
 from ranker.ensemble import Ensemble
-from ranker.linear import Linear, Single
 from ranker.standardise import Standardiser
 
 if TYPE_CHECKING:
     from ranker.compare import LearningToCompare
 
 FORMAT = 1
-_LINEAR = {"single": Single, "linear": Linear}
+_TEXTS = ("booster.txt", "bags.txt")
 
 
 def write(ranker: LearningToCompare, folder: Path) -> None:
     """Write a fitted ranker; the folder is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = ranker.booster_.model_to_string(num_iteration=-1)
-    e = ranker.ensemble_
+    bags = ranker.ensemble_.bag_booster
+    assert bags is not None
+    texts = {"booster.txt": ranker.booster_.model_to_string(num_iteration=-1), "bags.txt": bags.model_to_string(num_iteration=-1)}
     content = {
         "format": FORMAT,
         "kind": "foretune learning-to-compare",
-        "booster": "sha256:" + hashlib.sha256(text.encode()).hexdigest(),
+        "digests": {name: _digest(text) for name, text in texts.items()},
         "parameters": _plain(ranker.get_params()),
         "tasks": ranker.tasks_,
         "feature_names_in": [str(c) for c in ranker.feature_names_in_],
         "standardiser": ranker.standardiser_.to_json(),
         "directions": ranker.directions_.tolist(),
-        "ensemble": {
-            "linears": {name: [s.to_json() for s in fits] for name, fits in e.linears.items()},
-            "tree_counts": e.tree_counts,
-            "weights": e.weights.tolist(),
-            "task_weights": {str(k): v.tolist() for k, v in e.task_weights.items()},
-            "left_out": e.left_out,
-            "tasks_in_trees": e.tasks_in_trees,
-        },
+        "ensemble": ranker.ensemble_.to_json(),
         "call_from": ranker.call_from_,
         "card": _plain(ranker.card_),
     }
-    (folder / "booster.txt").write_text(text, encoding="utf-8")
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
     (folder / "ranker.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
 
 
@@ -59,7 +55,7 @@ def read(folder: Path) -> LearningToCompare:
     remedy = "train the ranker again, or give the folder that LearningToCompare.save wrote"
     try:
         content = json.loads((folder / "ranker.json").read_text(encoding="utf-8"))
-        text = (folder / "booster.txt").read_text(encoding="utf-8")
+        texts = {name: (folder / name).read_text(encoding="utf-8") for name in _TEXTS}
     except FileNotFoundError as error:
         raise DataError(f"no file {Path(str(error.filename)).name}", where=str(folder), remedy=remedy) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -68,8 +64,9 @@ def read(folder: Path) -> LearningToCompare:
         raise DataError("not a ranker", where=where, remedy=remedy)
     if content.get("format") != FORMAT:
         raise DataError(f"format {content.get('format')!r}, this version reads {FORMAT}", where=where, remedy=remedy)
-    if content.get("booster") != "sha256:" + hashlib.sha256(text.encode()).hexdigest():
-        raise DataError("does not fit the digest in ranker.json", where=str(folder / "booster.txt"), remedy=remedy)
+    for name, text in texts.items():
+        if not isinstance(content.get("digests"), dict) or content["digests"].get(name) != _digest(text):
+            raise DataError("does not fit the digest in ranker.json", where=str(folder / name), remedy=remedy)
     try:
         ranker = LearningToCompare(**content["parameters"])
         ranker.tasks_ = [str(t) for t in content["tasks"]]
@@ -80,18 +77,8 @@ def read(folder: Path) -> LearningToCompare:
         ranker.standardiser_ = Standardiser.from_json(content["standardiser"])
         ranker.feature_names_ = [c.name for c in ranker.standardiser_.columns]
         ranker.directions_ = np.array(content["directions"], np.int64)
-        data = content["ensemble"]
-        booster = trees.read(text)
-        ranker.ensemble_ = Ensemble(
-            {name: [_LINEAR[name].from_json(s) for s in fits] for name, fits in data["linears"].items()},
-            booster,
-            [int(c) for c in data["tree_counts"]],
-            np.array(data["weights"], float),
-            {int(k): np.array(v, float) for k, v in data["task_weights"].items()},
-            float(data["left_out"]),
-            int(data["tasks_in_trees"]),
-            trees.leaf_values(booster),
-        )
+        booster, bags = (trees.read(texts[name]) for name in _TEXTS)
+        ranker.ensemble_ = Ensemble.from_json(content["ensemble"], booster, bags)
         ranker.booster_ = booster
         ranker.call_from_ = float(content["call_from"])
         ranker.card_ = content["card"]
@@ -101,9 +88,13 @@ def read(folder: Path) -> LearningToCompare:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"not understood: {type(error).__name__} {error}", where=where, remedy=remedy) from error
-    if booster.num_trees() != sum(ranker.ensemble_.tree_counts):
-        raise DataError("another number of trees than ranker.json says", where=str(folder / "booster.txt"), remedy=remedy)
+    if bags.num_trees() != sum(ranker.ensemble_.tree_counts):
+        raise DataError("another number of trees than ranker.json says", where=str(folder / "bags.txt"), remedy=remedy)
     return ranker
+
+
+def _digest(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

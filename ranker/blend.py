@@ -1,8 +1,8 @@
 """How much each scorer is worth, learnt on held-out pairs only; the same fit makes the log-odds calibrated.
 
-The log-odds of a pair is a sum over scorers of a positive weight times the difference of their scores: a logistic regression through
-the origin, which is antisymmetric whatever the weights. Weights are shrunk towards a common one in the logarithm; held-out pairs
-count as many times as there are checkpoints, not pairs, since pairs of one checkpoint repeat each other.
+The log-odds of a pair is a sum over scorers of a positive weight times the difference of their scores: a logistic regression
+through the origin, which is antisymmetric whatever the weights. Weights are shrunk towards a common one in the logarithm;
+held-out pairs count as many times as there are checkpoints, not pairs, since pairs of one checkpoint repeat each other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from ranker.pairs import Floats
 
 
 def probability(logit: Floats) -> Floats:
-    """sigmoid(logit) so that p(x) + p(-x) == 1 to the last bit and p(0) == 1/2: the smaller side is computed, the larger is 1 less it."""
+    """sigmoid(logit) so that p(x) + p(-x) == 1 to the last bit and p(0) == 1/2: the smaller side is computed, the larger is
+    1 less it.
+    """
     logit = np.asarray(logit, float)
     small = expit(-np.abs(logit))
     return np.where(logit < 0, small, 1.0 - small)
@@ -68,8 +70,9 @@ def weights(gap: Floats, better: Floats, weight: Floats, size: float, prior: Seq
 def too_close_below(p: Floats, right: Floats, weight: Floats, error_rate: float, size: float) -> float:
     """Confidence max(P, 1-P) from which a pair may be called, so that of the pairs called no more than `error_rate` are wrong.
 
-    The lowest confidence above which the weighted share of wrong held-out pairs, raised by the error that the model itself expects
-    where it is the larger, stays within the rate. 1 - error_rate where too few held-out pairs are known to say (under 50).
+    The lowest confidence above which the weighted share of wrong held-out pairs, raised by the error that the model itself
+    expects where it is the larger, stays within the rate. 1 - error_rate where too few held-out pairs are known to say (under
+    50).
     """
     fallback = 1.0 - error_rate
     if len(p) < 50 or weight.sum() <= 0:

@@ -13,9 +13,9 @@ from sklearn.base import BaseEstimator
 
 from features.errors import DataError
 from ranker.blend import calibration_error, probability, too_close_below
-from ranker.ensemble import Ensemble, Held, Sample, cross_fitted
+from ranker.ensemble import SCORERS, Ensemble, Held, Sample, cross_fitted
 from ranker.explain import Comparison, explain
-from ranker.pairs import Floats, Ints, codes, far_out, merge_groups
+from ranker.pairs import Floats, Ints, codes, far_out, merge_groups, within
 from ranker.ranking import Ranking, assemble
 from ranker.standardise import Context, Standardiser, known_directions, standard_outcome
 from ranker.table import RESERVED, digest
@@ -30,7 +30,8 @@ class LearningToCompare(BaseEstimator):
 
     Parameters
     ----------
-    error_rate : of the pairs that are called, the share that may be wrong; pairs that cannot be called at that rate are "too close"
+    error_rate : of the pairs that are called, the share that may be wrong; pairs that cannot be called at that rate are "too
+        close"
     bags : resamples over checkpoints: each is fitted without a quarter of them and judged on those
     rounds : boosted trees per resample
     signs : "proven" lets a feature of known direction count only in that direction if the training rows agree with it;
@@ -51,7 +52,8 @@ class LearningToCompare(BaseEstimator):
     Notes
     -----
     Every scorer s_m gives a checkpoint one number; log-odds(a, b) = sum_m c_m (s_m(a) - s_m(b)) with c_m > 0, so that
-    P(a, b) + P(b, a) = 1 to the last bit, P(a, a) = 1/2, and the ranking is transitive. Outcomes are compared within a zoo and task only.
+    P(a, b) + P(b, a) = 1 to the last bit, P(a, a) = 1/2, and the ranking is transitive. Outcomes are compared within a zoo and
+    task only.
 
     References
     ----------
@@ -62,7 +64,7 @@ class LearningToCompare(BaseEstimator):
         self,
         *,
         error_rate: float = 0.1,
-        bags: int = 16,
+        bags: int = 12,
         rounds: int = 80,
         signs: str = "proven",
         directions: Mapping[str, int] | None = None,
@@ -98,8 +100,8 @@ class LearningToCompare(BaseEstimator):
         X : (n, p) features (numbers, NaN where missing) and configurations (text)
         y : (n,) outcomes, higher is better; compared within a zoo and task only
         task, zoo : (n,) names; one task, one zoo where left out
-        group : (n,) what must never stand on two sides of a split: the checkpoint, or its uploader or family. Where left out, rows of a
-            zoo with equal features are one checkpoint
+        group : (n,) what must never stand on two sides of a split: the checkpoint, or its uploader or family. Where left out,
+            rows of a zoo with equal features are one checkpoint
         outcome_sd : (n,) standard deviation of the noise in y; a pair inside it weighs little
 
         Raises
@@ -124,6 +126,7 @@ class LearningToCompare(BaseEstimator):
         task_code = np.array([self._task_code[t] for t in tasks], np.int64)
         same = _same_features(X, zoos)
         given = same if group is None else codes(_labels(group, n, "group"))
+        checkpoint = merge_groups(given, same) if group is None else same_checkpoint(tasks, zoos, given, same)
         groups = merge_groups(given, _twin_rows(X, y_, zoos, tasks)) if group is not None else same
         if not any(np.ptp(y_[unit == u]) > 0 for u in np.unique(unit)):
             raise DataError(
@@ -142,11 +145,20 @@ class LearningToCompare(BaseEstimator):
 
         Z = self.standardiser_.matrix_within(X, unit)
         t = standard_outcome(y_, unit)
-        sample = Sample(Z, t, _row_weights(y_, sd, unit), unit, task_code, groups, y_, sd, np.zeros(Z.shape[1], np.int64))
+        sample = Sample(
+            Z, t, _row_weights(y_, sd, unit), unit, task_code, checkpoint, groups, y_, sd, np.zeros(Z.shape[1], np.int64)
+        )
         self.directions_ = known_directions(self.standardiser_.columns, self.directions)
         sample.sign = self._signs(sample)
         self.ensemble_ = Ensemble()
-        held = self.ensemble_.fit(sample, bags=self.bags, rounds=self.rounds, seed=self.random_state, max_pairs=self.max_pairs)
+        held = self.ensemble_.fit(
+            sample,
+            bags=self.bags,
+            rounds=self.rounds,
+            seed=self.random_state,
+            max_pairs=self.max_pairs,
+            smooth=self.signs != "strict",
+        )
         self.booster_: lgb.Booster = self.ensemble_.booster
         self._judge(sample, held)
         self._describe(X, y_, sample, tasks, zoos, sd)
@@ -195,7 +207,7 @@ class LearningToCompare(BaseEstimator):
         self.holdout_: dict[str, Any] = {"pairs": len(held.better), "accuracy": None, "ece": None, "brier": None, "called": None}
         if not len(held.better):
             return
-        p = cross_fitted(held, sample)
+        p = cross_fitted(held)
         favoured = np.where(held.better > 0, p, 1 - p)
         right = np.where(favoured == 0.5, 0.5, (favoured > 0.5).astype(float))
         self.call_from_ = too_close_below(p, right, held.weight, self.error_rate, groups)
@@ -215,8 +227,8 @@ class LearningToCompare(BaseEstimator):
         sizes = np.bincount(sample.group)
         raw = self.standardiser_.raw(X)
         # How far a feature moves the log-odds between two checkpoints of the training zoos: what its measurement is worth.
-        parts = np.abs(self.importances(sample.Z, sample.task))
-        self.importance_ = {c.name: float(parts[k]) for k, c in enumerate(self.standardiser_.columns)}
+        spread = self._importances(sample)
+        self.importance_ = {c.name: float(spread[k]) for k, c in enumerate(self.standardiser_.columns)}
         self.card_: dict[str, Any] = {
             "rows": len(X),
             "groups": int((sizes > 0).sum()),
@@ -226,7 +238,7 @@ class LearningToCompare(BaseEstimator):
             "holdout": self.holdout_,
             "error_rate": float(self.error_rate),
             "call_from": float(self.call_from_),
-            "weights": dict(zip(("single", "linear", "trees"), map(float, self.ensemble_.weights), strict=True)),
+            "weights": dict(zip(SCORERS, map(float, self.ensemble_.weights), strict=True)),
             "importance": self.importance_,
             "ranges": {
                 c.name: [float(np.nanmin(raw[:, k])), float(np.nanmax(raw[:, k]))]
@@ -238,20 +250,15 @@ class LearningToCompare(BaseEstimator):
             "noise_known": sd is not None,
         }
 
-    def importances(self, Z: Floats, task: Ints) -> Floats:
-        """(columns,) spread of each feature's contribution over rows, on the log-odds scale."""
-        feature = self.standardiser_.feature
+    def _importances(self, sample: Sample, most: int = 60) -> Floats:
+        """(columns,) root mean square of each feature's contribution to the log-odds of training pairs."""
         out = np.zeros(len(self.standardiser_.columns))
-        rng = np.random.default_rng(self.random_state)
-        kinds = np.unique(task)
-        for k in kinds:
-            rows = np.flatnonzero(task == k)
-            rows = rng.choice(rows, min(len(rows), 200), replace=False)
-            parts = self.ensemble_.parts(Z[rows], int(k))
-            by = np.zeros((len(rows), len(out)))
-            np.add.at(by.T, feature, parts.T)
-            out += by.std(0) / len(kinds)
-        return out
+        i, j = within(sample.unit, limit=20 * most, seed=self.random_state)
+        chosen = np.random.default_rng(self.random_state).permutation(len(i))[:most]
+        for k in chosen:
+            shares = self.ensemble_.between(sample.Z[[i[k], j[k]]], int(sample.task[i[k]]))
+            out += np.bincount(self.standardiser_.feature, shares, minlength=len(out)) ** 2
+        return np.sqrt(out / max(len(chosen), 1))
 
     # ---- answering
 
@@ -287,8 +294,8 @@ class LearningToCompare(BaseEstimator):
         ----------
         X_a, X_b : (n, p) features; columns may be missing, others are ignored
         task : one that was fitted on gets its own weights; any other the shared ones
-        context : rows of the zoo that both come from, or what `context` made of them; None takes the rows of X_a and X_b themselves,
-            mixed with the training statistics
+        context : rows of the zoo that both come from, or what `context` made of them; None takes the rows of X_a and X_b
+            themselves, mixed with the training statistics
 
         Raises
         ------
@@ -304,17 +311,11 @@ class LearningToCompare(BaseEstimator):
         code = self._code(task)
         if known is None:
             # A pair whose zoo is not known stands for itself: its answer may not depend on the other pairs asked with it.
-            out = np.empty(len(A))
-            for i in range(len(A)):
-                both = np.vstack([A[i], B[i]])
-                s = self.ensemble_.bag_scores(self.standardiser_.standardise(both, self.standardiser_.context(both)), code).mean(
-                    0
-                )
-                out[i] = s[0] - s[1]
-            return probability(out)
-        s_a = self.ensemble_.bag_scores(self.standardiser_.standardise(A, known), code).mean(0)
-        s_b = self.ensemble_.bag_scores(self.standardiser_.standardise(B, known), code).mean(0)
-        return probability(s_a - s_b)
+            alone = [self.standardiser_.context(np.vstack([x, y])) for x, y in zip(A, B, strict=True)]
+            both = [np.vstack([self.standardiser_.standardise(raw[k : k + 1], c) for k, c in enumerate(alone)]) for raw in (A, B)]
+        else:
+            both = [self.standardiser_.standardise(A, known), self.standardiser_.standardise(B, known)]
+        return probability(self.ensemble_.strengths(both[0], code) - self.ensemble_.strengths(both[1], code))
 
     def strengths(
         self, X: pd.DataFrame | Floats, *, task: str | None = None, context: pd.DataFrame | Context | None = None
@@ -323,11 +324,10 @@ class LearningToCompare(BaseEstimator):
         self._check_fitted()
         raw = self._raw(X)
         Z = self.standardiser_.standardise(raw, self._context(context, raw))
-        code = self._code(task)
-        return np.concatenate([self.ensemble_.bag_scores(Z[s : s + 4096], code).mean(0) for s in range(0, len(Z), 4096)])
+        return self.ensemble_.strengths(Z, self._code(task))
 
     def _raw(self, X: pd.DataFrame | Floats) -> Floats:
-        frame = _frame(X, getattr(self, "feature_names_in_", None))
+        frame = _frame(X, list(self.feature_names_in_))
         if not resolve(self.feature_names_, [str(c) for c in frame.columns]):
             raise DataError(
                 "none of the features that the ranker knows",
@@ -388,7 +388,7 @@ class LearningToCompare(BaseEstimator):
         DataError : no candidates, names of another length, or none of the ranker's features
         """
         self._check_fitted()
-        X = _frame(X, self.feature_names_in_)
+        X = _frame(X, list(self.feature_names_in_))
         if not len(X):
             raise DataError("no candidates", where="rank", remedy="give at least one row")
         if names is None:
@@ -399,10 +399,18 @@ class LearningToCompare(BaseEstimator):
         used = self._context(context, raw)
         code = self._code(task)
         Z = self.standardiser_.standardise(raw, used)
-        bags = np.hstack([self.ensemble_.bag_scores(Z[start : start + 4096], code) for start in range(0, len(Z), 4096)])
+        blocks = [self.ensemble_.scores(Z[start : start + 4096], code) for start in range(0, len(Z), 4096)]
+        strength, bags = np.concatenate([b[0] for b in blocks]), np.hstack([b[1] for b in blocks])
         notes = self.unlike(X, used)
         return assemble(
-            list(names), bags, self.call_from_, top_k or max(1, len(X) // 10), self.widening_, notes, seed=self.random_state
+            list(names),
+            strength,
+            bags,
+            self.call_from_,
+            top_k or max(1, len(X) // 10),
+            self.widening_,
+            notes,
+            seed=self.random_state,
         )
 
     @property
@@ -484,6 +492,15 @@ def _labels(values: Any, n: int, name: str) -> list[str]:
 def _same_features(X: pd.DataFrame, zoo: list[str]) -> Ints:
     """Rows of a zoo with equal features are one checkpoint."""
     return codes(zoo, *(X[c].astype(object).where(X[c].notna(), "") for c in X.columns))
+
+
+def same_checkpoint(task: list[str], zoo: list[str], group: Ints, same: Ints) -> Ints:
+    """Codes of what are taken to be the same checkpoint on several tasks: the groups where no group has two rows of one task,
+    else rows of a group with equal features."""
+    by_group = codes(zoo, group)
+    if len(np.unique(codes(by_group, task))) == len(task):
+        return by_group
+    return codes(by_group, same)
 
 
 def _twin_rows(X: pd.DataFrame, y: Floats, zoo: list[str], task: list[str]) -> Ints:

@@ -7,7 +7,9 @@ jackknife).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import lightgbm as lgb
 import numpy as np
@@ -15,31 +17,63 @@ import numpy as np
 from ranker import trees
 from ranker.blend import probability, weights
 from ranker.linear import Linear, Single
-from ranker.pairs import Floats, Ints, certainty, codes, within
+from ranker.pairs import Floats, Ints, certainty, within
+from ranker.process import Process
 
-SCORERS = ("single", "linear", "trees")
+SCORERS = ("single", "linear", "process", "trees")
+_LINEAR: dict[str, type[Linear]] = {"single": Single, "linear": Linear}
+_MOST_TASKS_IN_TREES = 40
+_LARGE = 5000
 
 
 @dataclass
 class Sample:
-    """The training rows as the scorers see them: Z (n, d), t, w (n,), unit, task, group codes (n,), raw outcomes y and their
-    noise; sign (d,) is the direction that a matrix column may only count in, 0 where it is free."""
+    """The training rows as the scorers see them.
+
+    Attributes
+    ----------
+    Z : (n, d) standardised features; t, w : (n,) standardised outcomes and weights
+    unit, task, checkpoint, group : (n,) codes
+    y, sd : (n,) raw outcomes and the noise in them, if known
+    sign : (d,) the direction that a column may only count in, 0 where it is free
+    """
 
     Z: Floats
     t: Floats
     w: Floats
     unit: Ints
     task: Ints
+    checkpoint: Ints
     group: Ints
     y: Floats
     sd: Floats | None
     sign: Ints
 
     def take(self, rows: Ints) -> Sample:
-        return Sample(
-            self.Z[rows], self.t[rows], self.w[rows], self.unit[rows], self.task[rows], self.group[rows], self.y[rows],
-            None if self.sd is None else self.sd[rows], self.sign,
-        )  # fmt: skip
+        sd = None if self.sd is None else self.sd[rows]
+        code = (self.unit[rows], self.task[rows], self.checkpoint[rows], self.group[rows])
+        return Sample(self.Z[rows], self.t[rows], self.w[rows], *code, self.y[rows], sd, self.sign)
+
+    def shared(self) -> Floats:
+        """(n,) targets that borrow from the checkpoint's other tasks: up to half the mean of those, by how well they agree.
+
+        An outcome is the checkpoint's quality and noise of one run; the other tasks' runs say something of the former.
+        """
+        tasks = np.unique(self.task)
+        if len(tasks) < 2:
+            return self.t
+        names, at = np.unique(self.checkpoint, return_inverse=True)
+        total, count = np.bincount(at, self.t, len(names)), np.bincount(at, minlength=len(names))
+        others = np.where(count[at] > 1, (total[at] - self.t) / np.maximum(count[at] - 1, 1), self.t)
+        out = self.t.copy()
+        for k in tasks:
+            rows = np.flatnonzero((self.task == k) & (count[at] > 1))
+            if len(rows) < 4 or np.ptp(self.t[rows]) == 0 or np.ptp(others[rows]) == 0:
+                continue
+            agreement = float(np.corrcoef(self.t[rows], others[rows])[0, 1])
+            share = 0.5 * max(0.0, agreement)
+            out[rows] = (1 - share) * self.t[rows] + share * others[rows]
+        return out
 
 
 @dataclass
@@ -50,9 +84,10 @@ class Held:
     ----------
     gap : (n, M) score differences of each scorer
     better : (n,) +1 or -1
-    weight : (n,) certainty, divided by how often the pair occurs
+    weight : (n,) certainty
     task : (n,) task code
     fold : (n,) which resample left the two out
+    size : what the pairs are worth, in independent ones: the number of groups
     """
 
     gap: Floats
@@ -60,6 +95,10 @@ class Held:
     weight: Floats
     task: Ints
     fold: Ints
+    size: float
+
+    def only(self, rows: Any) -> Held:
+        return Held(self.gap[rows], self.better[rows], self.weight[rows], self.task[rows], self.fold[rows], self.size)
 
 
 @dataclass
@@ -68,19 +107,21 @@ class Ensemble:
 
     Attributes
     ----------
-    linears : "single" and "linear", one fit per resample
-    booster : the trees of all resamples as one LightGBM model; tree_counts of each
-    weights : (M,) log-odds per unit of each scorer's difference, pooled over tasks
-    task_weights : task code -> (M,)
+    linears : "single" and "linear", one fit per resample and last one of all rows
+    process : Gaussian processes of all resamples and last of all rows; None for a table too large for one
+    booster : trees fitted on all rows, several seeds merged into one LightGBM model
+    bag_booster : the trees of all resamples, merged; tree_counts of each
+    weights : (M,) log-odds per unit of each scorer's difference
     left_out : share of the groups that a resample leaves out
     tasks_in_trees : number of task columns appended to the trees' matrix
     """
 
     linears: dict[str, list[Linear]] = field(default_factory=dict)
+    process: Process | None = None
     booster: lgb.Booster | None = None
+    bag_booster: lgb.Booster | None = None
     tree_counts: list[int] = field(default_factory=list)
     weights: Floats = field(default_factory=lambda: np.ones(len(SCORERS)) / len(SCORERS))
-    task_weights: dict[int, Floats] = field(default_factory=dict)
     left_out: float = 0.25
     tasks_in_trees: int = 0
     leaf_values: Floats = field(default_factory=lambda: np.zeros((0, 1)))
@@ -88,60 +129,60 @@ class Ensemble:
 
     # ---- fitting
 
-    def fit(self, sample: Sample, *, bags: int, rounds: int, seed: int, max_pairs: int) -> Held:
+    def fit(self, sample: Sample, *, bags: int, rounds: int, seed: int, max_pairs: int, smooth: bool = True) -> Held:
         rng = np.random.default_rng(seed)
-        groups = np.unique(sample.group)
+        groups, at = np.unique(sample.group, return_inverse=True)
         folds = int(np.clip(len(groups) // 2, 2, 4))
+        repeats = max(1, round((bags if len(sample.t) < _LARGE else 4) / folds))
         n_tasks = len(np.unique(sample.task))
-        self.tasks_in_trees = n_tasks if 1 < n_tasks <= 40 else 0
-        self.linears = {"single": [], "linear": []}
-        boosters, found = [], []
-        repeats = max(1, round(bags / folds))
+        self.tasks_in_trees = n_tasks if 1 < n_tasks <= _MOST_TASKS_IN_TREES else 0
         self.left_out = 1 / folds
-        for r in range(repeats):
-            place = dict(zip(rng.permutation(groups), np.arange(len(groups)) % folds, strict=True))
-            fold = np.array([place[g] for g in sample.group])
-            for k in range(folds):
-                seed_k = int(rng.integers(2**31 - 1))
-                train = sample.take(np.flatnonzero(fold != k))
-                fitted, booster = self._fit_once(train, rounds, seed_k)
-                for name, scorer in fitted.items():
-                    self.linears[name].append(scorer)
-                boosters.append(booster)
-                test = np.flatnonzero(fold == k)
-                part = sample.take(test)
-                i, j = within(part.unit, limit=max_pairs // (repeats * folds), seed=seed_k)
-                keep = (certainty(part.y, part.sd, i, j) > 0) & (part.group[i] != part.group[j])
-                i, j = i[keep], j[keep]
-                scores = np.column_stack(
-                    [
-                        *(s.score(part.Z, part.task) for s in fitted.values()),
-                        np.asarray(booster.predict(self._with_task(part.Z, part.task))),
-                    ]
-                )
-                found.append(
-                    (
-                        scores[i] - scores[j],
-                        np.sign(part.y[i] - part.y[j]),
-                        certainty(part.y, part.sd, i, j),
-                        part.task[i],
-                        np.full(len(i), r * folds + k),
-                    )
-                )
-        self.booster = trees.merge(boosters)
+        place = np.array([(rng.permutation(len(groups)) % folds)[at] for _ in range(repeats)])
+        kept = np.array([place[r] != k for r in range(repeats) for k in range(folds)])
+        seeds = rng.integers(2**31 - 1, size=len(kept))
+        target = sample.shared()
+        everything = np.ones((1, len(sample.t)), bool)
+        if smooth and len(sample.t) < 4 * _LARGE:
+            codes = (sample.unit, sample.task, sample.checkpoint)
+            self.process = Process().fit(sample.Z, sample.t, sample.w, *codes, np.vstack([kept, everything]), seed)
+        self.linears = {name: [] for name in _LINEAR}
+        boosters, found = [], []
+        for b, rows in enumerate(kept):
+            train = np.flatnonzero(rows)
+            self._fit_linears(sample.take(train), target[train])
+            boosters.append(self._fit_trees(sample.take(train), target[train], rounds, int(seeds[b])))
+            found.append(self._held(sample.take(np.flatnonzero(~rows)), boosters[-1], b, max_pairs // len(kept), int(seeds[b])))
+        self.bag_booster = trees.merge(boosters)
         self.tree_counts = [b.num_trees() for b in boosters]
-        self.leaf_values = trees.leaf_values(self.booster)
-        held = Held(*(np.concatenate(column) for column in zip(*found, strict=True)))
-        self._weigh(sample, held)
+        self.leaf_values = trees.leaf_values(self.bag_booster)
+        self._fit_linears(sample, target)
+        self.booster = trees.merge(
+            [self._fit_trees(sample, target, rounds, seed + k) for k in range(4 if len(sample.t) < _LARGE else 1)]
+        )
+        columns = [np.concatenate(column) for column in zip(*found, strict=True)]
+        held = Held(columns[0], columns[1], columns[2], columns[3], columns[4], float(len(groups)))
+        self.weights = weigh(held)
         return held
 
-    def _fit_once(self, train: Sample, rounds: int, seed: int) -> tuple[dict[str, Linear], lgb.Booster]:
-        arguments = (train.Z, train.t, train.w, train.unit, train.task, train.sign)
-        fitted: dict[str, Linear] = {"single": Single().fit(*arguments), "linear": Linear().fit(*arguments)}
-        return fitted, trees.fit(
-            self._with_task(train.Z, train.task), train.t, train.w, rounds=rounds, seed=seed,
-            monotone=np.concatenate([train.sign, np.zeros(self.tasks_in_trees, np.int64)]),
-        )  # fmt: skip
+    def _fit_linears(self, train: Sample, target: Floats) -> None:
+        for name, kind in _LINEAR.items():
+            self.linears[name].append(kind().fit(train.Z, target, train.w, train.unit, train.task, train.sign))
+
+    def _fit_trees(self, train: Sample, target: Floats, rounds: int, seed: int) -> lgb.Booster:
+        monotone = np.concatenate([train.sign, np.zeros(self.tasks_in_trees, np.int64)])
+        return trees.fit(self._with_task(train.Z, train.task), target, train.w, rounds=rounds, seed=seed, monotone=monotone)
+
+    def _held(self, part: Sample, booster: lgb.Booster, bag: int, limit: int, seed: int) -> tuple[Any, ...]:
+        """Score differences of the pairs that resample `bag` left out."""
+        i, j = within(part.unit, limit=limit, seed=seed)
+        sure = certainty(part.y, part.sd, i, j)
+        keep = (sure > 0) & (part.group[i] != part.group[j])
+        i, j, sure = i[keep], j[keep], sure[keep]
+        scores = [self.linears[name][bag].score(part.Z, part.task) for name in _LINEAR]
+        scores.append(self.process.score(part.Z, part.task)[bag] if self.process is not None else np.zeros(len(part.t)))
+        scores.append(np.asarray(booster.predict(self._with_task(part.Z, part.task))))
+        S = np.column_stack(scores)
+        return S[i] - S[j], np.sign(part.y[i] - part.y[j]), sure, part.task[i], np.full(len(i), bag)
 
     def _with_task(self, Z: Floats, task: Ints | int) -> Floats:
         if not self.tasks_in_trees:
@@ -149,57 +190,101 @@ class Ensemble:
         code = np.broadcast_to(np.asarray(task), (len(Z),))
         return np.hstack([Z, (code[:, None] == np.arange(self.tasks_in_trees)).astype(float)])
 
-    def _weigh(self, sample: Sample, held: Held) -> None:
-        self.weights, self.task_weights = weigh(held, sample)
-
     # ---- answering
 
     def coefficients(self, task: int) -> Floats:
-        """(bags, d) weights of the linear scorers together, in log-odds; kept after the first use."""
+        """(bags + 1, d) weights of the linear scorers together, in log-odds, those of all rows last; kept after the first use."""
         if task not in self._stacks:
-            c = self.task_weights.get(task, self.weights)
             self._stacks[task] = sum(
-                c[m] * np.array([s.vector(task) for s in self.linears[name]]) for m, name in enumerate(("single", "linear"))
+                c * np.array([s.vector(task) for s in self.linears[name]]) for c, name in zip(self.weights, _LINEAR, strict=False)
             )
         return self._stacks[task]
 
-    def bag_scores(self, Z: Floats, task: int) -> Floats:
-        """(bags, n) log-odds scores: their differences are the log-odds of one resample."""
-        c = self.task_weights.get(task, self.weights)
+    def scores(self, Z: Floats, task: int) -> tuple[Floats, Floats]:
+        """(n,) log-odds scores, whose differences are the answer, and (bags, n) those of the resamples, whose spread is its
+        doubt.
+        """
         out = self.coefficients(task) @ np.nan_to_num(Z).T
+        if self.process is not None:
+            out = out + self.weights[2] * self.process.score(Z, task)
         assert self.booster is not None
-        return out + c[-1] * trees.per_bag(self.booster, self.leaf_values, self._with_task(Z, task), self.tree_counts)
+        assert self.bag_booster is not None
+        matrix = self._with_task(Z, task)
+        whole = out[-1] + self.weights[3] * np.asarray(self.booster.predict(matrix))
+        return whole, out[:-1] + self.weights[3] * trees.per_bag(self.bag_booster, self.leaf_values, matrix, self.tree_counts)
 
-    def parts(self, Z: Floats, task: int) -> Floats:
-        """(n, d) shares of each matrix column in the log-odds score (mean over resamples); the trees' task columns are spread evenly."""
-        c = self.task_weights.get(task, self.weights)
-        out = self.coefficients(task).mean(0) * np.nan_to_num(Z)
+    def strengths(self, Z: Floats, task: int) -> Floats:
+        """(n,) log-odds scores, block by block."""
+        out = np.empty(len(Z))
+        for start in range(0, len(Z), 4096):
+            block = Z[start : start + 4096]
+            one = self.coefficients(task)[-1] @ np.nan_to_num(block).T
+            if self.process is not None:
+                one = one + self.weights[2] * self.process.score(block, task, last=True)[0]
+            assert self.booster is not None
+            out[start : start + 4096] = one + self.weights[3] * np.asarray(self.booster.predict(self._with_task(block, task)))
+        return out
+
+    def between(self, Z: Floats, task: int) -> Floats:
+        """(d,) shares of each matrix column in the log-odds of row 0 over row 1 of Z; the trees' task columns are spread
+        evenly.
+        """
+        out = self.coefficients(task)[-1] * (np.nan_to_num(Z[0]) - np.nan_to_num(Z[1]))
+        if self.process is not None:
+            out = out + self.weights[2] * self.process.between(Z[0], Z[1], task)
         assert self.booster is not None
         shap = trees.parts(self.booster, self._with_task(Z, task))
+        shap = shap[0] - shap[1]
         d = Z.shape[1]
-        return out + c[-1] * (shap[:, :d] + shap[:, d:].sum(1, keepdims=True) / d)
+        return out + self.weights[3] * (shap[:d] + shap[d:].sum() / d)
+
+    # ---- persistence (the booster's text apart)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "linears": {name: [s.to_json() for s in fits] for name, fits in self.linears.items()},
+            "process": None if self.process is None else self.process.to_json(),
+            "tree_counts": self.tree_counts,
+            "weights": self.weights.tolist(),
+            "left_out": self.left_out,
+            "tasks_in_trees": self.tasks_in_trees,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], booster: lgb.Booster, bag_booster: lgb.Booster) -> Self:
+        return cls(
+            {name: [_LINEAR[name].from_json(s) for s in fits] for name, fits in data["linears"].items()},
+            None if data["process"] is None else Process.from_json(data["process"]),
+            booster,
+            bag_booster,
+            [int(c) for c in data["tree_counts"]],
+            np.array(data["weights"], float),
+            float(data["left_out"]),
+            int(data["tasks_in_trees"]),
+            trees.leaf_values(bag_booster),
+        )
 
 
-def weigh(held: Held, sample: Sample) -> tuple[Floats, dict[int, Floats]]:
-    """Pooled blend weights and, where there are several tasks, each task's own, shrunk to them."""
-    prior = np.array([1.0, 2.0, 2.0])
-    size = float(len(np.unique(sample.group)))
-    pooled = weights(held.gap, held.better, held.weight, size * np.sqrt(len(np.unique(sample.task))), prior)
-    return pooled, {}
+def weigh(held: Held, prior: tuple[float, ...] = (0.7, 0.7, 1.0, 1.0)) -> Floats:
+    """(M,) blend weights from held-out pairs: every scorer on its own scale first, then shrunk towards equal shares."""
+    if not len(held.better):
+        return np.ones(len(SCORERS)) / len(SCORERS)
+    scale = np.sqrt(np.average(held.gap**2, axis=0, weights=held.weight)) if held.weight.sum() > 0 else np.ones(len(SCORERS))
+    alive = scale > 1e-9
+    out = np.zeros(len(SCORERS))
+    if not alive.any():
+        return out
+    found = weights(held.gap[:, alive] / scale[alive], held.better, held.weight, held.size, np.array(prior)[alive].tolist())
+    out[alive] = found / scale[alive]
+    return out
 
 
-def cross_fitted(held: Held, sample: Sample, folds: int = 4) -> Floats:
+def cross_fitted(held: Held, folds: int = 4) -> Floats:
     """P of each held-out pair, from weights learnt on the other resamples' pairs: the figures that may be quoted."""
     out = np.empty(len(held.better))
     part = held.fold % folds
     for k in np.unique(part):
-        rest = part != k
-        other = Held(held.gap[rest], held.better[rest], held.weight[rest], held.task[rest], held.fold[rest])
-        pooled, own = weigh(other, sample) if rest.any() else weigh(held, sample)
-        for t in np.unique(held.task[part == k]):
-            rows = (part == k) & (held.task == t)
-            out[rows] = probability(held.gap[rows] @ own.get(int(t), pooled))
+        rows = part == k
+        learnt = weigh(held.only(~rows) if not rows.all() else held)
+        out[rows] = probability(held.gap[rows] @ learnt)
     return out
-
-
-__all__ = ["SCORERS", "Ensemble", "Held", "Sample", "codes", "cross_fitted", "weigh"]

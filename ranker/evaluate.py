@@ -1,8 +1,8 @@
 """Honest figures for a table: checkpoints (or groups of them, tasks, zoos) are held out, never pairs.
 
-A pair is judged when both its checkpoints were held out together and their outcomes differ (equal outcomes have no order to get right
-and are left out; equal predictions count 1/2). Checkpoints whose figures are identical are one group, so that a twin never stands on
-the other side.
+A pair is judged when both its checkpoints were held out together and their outcomes differ (equal outcomes have no order to get
+right and are left out; equal predictions count 1/2). Checkpoints whose figures are identical are one group, so that a twin never
+stands on the other side.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LearningToCompareMethod:
             train["outcome"].to_numpy(float),
             task=train["task"],
             group=train[" group"],
-            zoo=train["zoo"] if "zoo" in train else None,
+            zoo=train.get("zoo"),
             outcome_sd=train["outcome_sd"].to_numpy(float) if "outcome_sd" in train else None,
         )
         return self
@@ -103,9 +103,9 @@ def splits_of(
 ) -> Iterator[tuple[Ints, Ints]]:
     """Row indices (train, test) of each split.
 
-    Groups of checkpoints are shuffled and put on the training side until it has `train_share` of the checkpoints. With `hold` "task",
-    tasks are split too: the test side is the held-out checkpoints on the held-out tasks, and the training side the others on the
-    others, since a checkpoint's outcome on one task tells of the next.
+    Groups of checkpoints are shuffled and put on the training side until it has `train_share` of the checkpoints. With `hold`
+    "task", tasks are split too: the test side is the held-out checkpoints on the held-out tasks, and the training side the
+    others on the others, since a checkpoint's outcome on one task tells of the next.
     """
     rng = np.random.default_rng(seed)
     names, size = np.unique(
@@ -145,18 +145,19 @@ def evaluate(
     df : a comparison table
     methods : of `METHODS`, ``single:COLUMN``, or ``singles`` for each number alone
     features : columns to use; all where left out
-    group : column whose values are held out whole (uploader, family, base); "task" and "zoo" hold out whole tasks or zoos. Default: the
-        column ``group`` where there is one, else the checkpoint
+    group : column whose values are held out whole (uploader, family, base); "task" and "zoo" hold out whole tasks or zoos.
+        Default: the column ``group`` where there is one, else the checkpoint
     splits, train_share, seed : random splits over groups; share of the checkpoints on the training side
     parameters : of `LearningToCompare`
     pairs : function (rows, i, j) -> mask of the pairs to judge, e.g. those of equal learning rate
 
     Returns
     -------
-    ``{"tasks": {TASK: {METHOD: figures}}, "mean": {METHOD: figures}, "notes": [...], ...}``; figures are ``accuracy`` (mean over splits),
-    ``sd`` (over splits), ``ci95`` (bootstrap over groups of checkpoints), ``pairs`` (judged, over all splits), ``kendall_tau``,
-    ``top1_regret``, ``top1``, ``best_at``, ``top5_recall``, ``brier``, ``ece``, ``by_gap``, and for ltc ``called``, ``called_accuracy``,
-    ``against_best_single`` (paired difference, ci95) and ``error_reduction`` against perplexity where there is one
+    ``{"tasks": {TASK: {METHOD: figures}}, "mean": {METHOD: figures}, "notes": [...], ...}``; figures are ``accuracy`` (mean over
+    splits), ``sd`` (over splits), ``ci95`` (bootstrap over groups of checkpoints), ``pairs`` (judged, over all splits),
+    ``kendall_tau``, ``top1_regret``, ``top1``, ``best_at``, ``top5_recall``, ``brier``, ``ece``, ``by_gap``, and for ltc
+    ``called``, ``called_accuracy``, ``against_best_single`` (paired difference, ci95) and ``error_reduction`` against perplexity
+    where there is one
 
     Raises
     ------
@@ -215,7 +216,7 @@ def evaluate(
         tasks,
         groups,
         columns,
-        dict(splits=splits, train_share=train_share, seed=seed, group=group, empty=empty),
+        {"splits": splits, "train_share": train_share, "seed": seed, "group": group, "empty": empty},
     )
 
 
@@ -466,7 +467,9 @@ def _error_reduction(
 
 
 def _ceiling(df: pd.DataFrame) -> dict[str, Any]:
-    """Per task, the mean chance over pairs that their order survives the outcomes' own noise: what a perfect ranker would score."""
+    """Per task, the mean chance over pairs that their order survives the outcomes' own noise: what a perfect ranker would
+    score.
+    """
     from scipy.stats import norm
 
     from ranker.pairs import within

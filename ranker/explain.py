@@ -27,7 +27,8 @@ class Comparison:
     probability : P(a beats b)
     interval : 90 % interval of that probability, from the resamples over checkpoints
     too_close : the odds are inside those that cannot be called at the ranker's error rate
-    reasons : per feature ``feature``, ``a``, ``b`` (values) and ``contribution``: its share of ``log_odds``; they add up to it. Largest first
+    reasons : per feature ``feature``, ``a``, ``b`` (values) and ``contribution``: its share of ``log_odds``; they add up to it.
+        Largest first
     missing : features that the ranker knows and a or b lacks; the one that promises most per second of measuring first
     log_odds : log(P / (1 - P))
     call_from : probability from which a pair is called
@@ -69,19 +70,17 @@ def explain(
 ) -> Comparison:
     """A `Comparison` from (2, d) raw and standardised features."""
     columns = ranker.standardiser_.columns
-    bags = ranker.ensemble_.bag_scores(Z, task)
+    whole, bags = ranker.ensemble_.scores(Z, task)
     gaps = bags[:, 0] - bags[:, 1]
-    mean = bags.mean(1 - 1)
-    log_odds = float(mean[0] - mean[1])
+    log_odds = float(whole[0] - whole[1])
     p = float(probability(np.array([log_odds]))[0])
     error = ranker.widening_ * float(gaps.std())
     low, high = probability(np.array([log_odds - 1.6449 * error, log_odds + 1.6449 * error]))
-    parts = ranker.ensemble_.parts(Z, task)
-    shares = np.bincount(ranker.standardiser_.feature, parts[0] - parts[1], minlength=len(columns))
+    shares = np.bincount(ranker.standardiser_.feature, ranker.ensemble_.between(Z, task), minlength=len(columns))
     # Rounding apart, the shares add up to the log-odds; the rest is put on the largest so that they do exactly.
     largest = int(np.argmax(np.abs(shares)))
     shares[largest] += log_odds - shares.sum()
-    reasons = [
+    reasons: list[dict[str, Any]] = [
         {
             "feature": c.name,
             "a": a.get(found[0].get(c.name, "")),
@@ -94,10 +93,10 @@ def explain(
     reasons.sort(key=lambda r: -abs(r["contribution"]))
     lacking = [c for c in columns if c.name not in found[0] or c.name not in found[1]]
     bound = float(np.log(ranker.call_from_ / (1 - ranker.call_from_))) if ranker.call_from_ < 1 else np.inf
-    following = []
+    following: list[dict[str, Any]] = []
     for c in lacking:
         seconds = float((ranker.costs or {}).get(c.name, meaning(c.name).seconds))
-        reach = np.sqrt(2) * ranker.importance_.get(c.name, 0.0)
+        reach = ranker.importance_.get(c.name, 0.0)
         following.append({"feature": c.name, "settles": _settles(log_odds, reach, bound), "seconds": seconds})
     following.sort(key=lambda f: (-(f["settles"] / f["seconds"]), f["seconds"], f["feature"]))
     notes = []
@@ -121,8 +120,8 @@ def explain(
 
 
 def _settles(log_odds: float, reach: float, bound: float) -> float:
-    """Chance that measuring a feature moves the log-odds out of the band that is too close to call: its contribution is taken as normal
-    with deviation `reach`, as over pairs of the training zoos."""
+    """Chance that measuring a feature moves the log-odds out of the band that is too close to call: its contribution is taken as
+    normal with deviation `reach`, as over pairs of the training zoos."""
     from scipy.special import ndtr
 
     if not np.isfinite(bound) or reach <= 0:

@@ -147,7 +147,8 @@ class Linear:
 
 @dataclass
 class Single(Linear):
-    """One feature at a time, averaged by evidence: on a small table, the best single feature with the doubt about which one it is.
+    """One feature at a time, averaged by evidence: on a small table, the best single feature with the doubt about which one it
+    is.
 
     Every feature's own slope is weighed by exp(its evidence).
     """

@@ -20,17 +20,21 @@ def right(p: Floats, better: Floats) -> Floats:
 
 
 def gap_quintiles(right_: Floats, gap: Floats) -> list[float | None]:
-    """Accuracy in the five equal parts of the pairs by the size of their outcome gap, smallest gaps first; None where there are no pairs."""
+    """Accuracy in the five equal parts of the pairs by the size of their outcome gap, smallest gaps first; None where there
+    are no pairs.
+    """
     order = np.argsort(gap, kind="stable")
     return [float(right_[part].mean()) if len(part) else None for part in np.array_split(order, 5)]
 
 
 def order_figures(strength: Floats, y: Floats, ks: Sequence[int] = (TOP,)) -> dict[str, float]:
-    """Of one unit's held-out checkpoints: Kendall tau-b, top-1 hit, the regret of the first, where the best true one stands, recall.
+    """Of one unit's held-out checkpoints: Kendall tau-b, top-1 hit, the regret of the first, where the best true one stands,
+    recall.
 
-    ``top1_regret`` is the best true outcome less the outcome of the one ranked first, in the outcome's own unit (mean over ties for
-    the first place); ``best_at`` is the place at which the best true checkpoint is found (1 = first; ties in the ranking count their
-    mean place); ``top_k_recall`` the share of the true best k among the first k.
+    ``top1_regret`` is the best true outcome less the outcome of the one ranked first, in the outcome's own unit (mean over ties
+    for
+    the first place); ``best_at`` is the place at which the best true checkpoint is found (1 = first; ties in the ranking count
+    their mean place); ``top_k_recall`` the share of the true best k among the first k.
     """
     first = strength == strength.max()
     best = y == y.max()
@@ -57,7 +61,9 @@ def _mean_places(values: Floats) -> Floats:
 
 
 def pair_figures(p: Floats, better: Floats, gap: Floats, call_from: float | None = None) -> dict[str, Any]:
-    """Brier score, calibration error and accuracy by gap quintile of pairs; with `call_from`, how many were called and how many rightly."""
+    """Brier score, calibration error and accuracy by gap quintile of pairs; with `call_from`, how many were called and how
+    many rightly.
+    """
     r = right(p, better)
     favoured = np.where(better > 0, p, 1 - p)
     out: dict[str, Any] = {
@@ -68,7 +74,7 @@ def pair_figures(p: Floats, better: Floats, gap: Floats, call_from: float | None
     return out
 
 
-def bootstrap(values: Floats, i: Ints, j: Ints, n: int, draws: Ints) -> Floats:
+def bootstrap(values: Floats, i: Ints, j: Ints, n: int, draws: Floats) -> Floats:
     """(draws,) weighted means of pair values when the groups are drawn with replacement.
 
     Parameters

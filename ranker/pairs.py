@@ -23,8 +23,8 @@ def within(unit: Ints, *, limit: int | None = None, seed: int = 0) -> tuple[Ints
     Parameters
     ----------
     unit : (n,) codes
-    limit : at most about so many pairs; beyond it, pairs are drawn evenly at random, each unit in proportion to its pairs, without
-        ever listing them all: a table of 7 million pairs costs no more memory than the sample
+    limit : at most about so many pairs; beyond it, pairs are drawn evenly at random, each unit in proportion to its pairs,
+        without ever listing them all: a table of 7 million pairs costs no more memory than the sample
     """
     order = np.argsort(unit, kind="stable")
     bounds = np.flatnonzero(np.diff(unit[order])) + 1
@@ -49,7 +49,8 @@ def within(unit: Ints, *, limit: int | None = None, seed: int = 0) -> tuple[Ints
 
 
 def certainty(y: Floats, sd: Floats | None, i: Ints, j: Ints) -> Floats:
-    """Weight of each pair: how sure its order is given the outcomes' noise, |2 q - 1| with q = Phi(gap / root of summed variances).
+    """Weight of each pair: how sure its order is given the outcomes' noise, |2 q - 1| with q = Phi(gap / root of summed
+    variances).
 
     1 where the noise is unknown or nil, 0 for equal outcomes; a pair inside the seed noise weighs little or nothing.
     """

@@ -21,8 +21,9 @@ class Ranking:
 
     Attributes
     ----------
-    rows : one mapping per checkpoint: ``checkpoint``, ``rank`` (1 is best), ``score`` (the share of the others that it is expected to
-        beat), ``interval`` (of the score), ``p_best``, ``p_top_k``, ``tied_with`` (those in the same tie group; nearest `MOST_TIED`)
+    rows : one mapping per checkpoint: ``checkpoint``, ``rank`` (1 is best), ``score`` (the share of the others that it is
+        expected to beat), ``interval`` (of the score), ``p_best``, ``p_top_k``, ``tied_with`` (those in the same tie group;
+        nearest `MOST_TIED`)
     top_k : the k of ``p_top_k``
     exact : whether scores come from all pairs; else from comparisons with a spread of anchors
     notes : features that were ignored, missing or unlike the training ones
@@ -158,16 +159,22 @@ def tie_groups(strength: Floats, call_from: float) -> Ints:
 
 
 def assemble(
-    names: Sequence[str], bags: Floats, call_from: float, top_k: int, widen: float, notes: list[str], seed: int = 0
+    names: Sequence[str],
+    strength: Floats,
+    bags: Floats,
+    call_from: float,
+    top_k: int,
+    widen: float,
+    notes: list[str],
+    seed: int = 0,
 ) -> Ranking:
-    """A ranking from (bags, n) strengths.
+    """A ranking from (n,) strengths and (bags, n) those of the resamples.
 
     Parameters
     ----------
     widen : factor from the spread of the bags to the standard error of their mean
     """
-    n = bags.shape[1]
-    strength = bags.mean(0)
+    n = len(strength)
     exact = n <= ALL_PAIRS
 
     def share(s: Floats) -> Floats:
@@ -177,11 +184,10 @@ def assemble(
 
     score = share(strength)
     error = widen * bags.std(0) if len(bags) > 1 else np.zeros(n)
-    centre = float(np.median(strength))
     ordered = np.sort(strength)
     low = _share_at(ordered, strength - 1.645 * error)
     high = _share_at(ordered, strength + 1.645 * error)
-    p_best, p_top = top_chances(bags - centre, top_k, seed=seed)
+    p_best, p_top = top_chances(strength + widen * (bags - bags.mean(0)), top_k, seed=seed)
     group = tie_groups(strength, call_from)
     order = np.lexsort((np.arange(n), -score)) if exact else np.argsort(-strength, kind="stable")
     rows = []

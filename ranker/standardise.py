@@ -1,17 +1,19 @@
 """Features and outcomes on one scale within each zoo and task, so that one set of weights and trees serves them all.
 
-A number x becomes ``soft((t(x) - centre) / spread)``: t is the form that its name asks for (the logarithm of a perplexity), or the
-logarithm where a positive column is far from symmetric; centre and spread are the median and the normal-consistent interquartile
-range of the rows that it is compared with; ``soft`` leaves [-2, 2] alone and grows like a logarithm beyond.
+A number x becomes ``soft((t(x) - centre) / spread)``: t is the form that its name asks for (the logarithm of a perplexity), or
+the logarithm where a positive column is far from symmetric; centre and spread are the median and the normal-consistent
+interquartile range of the rows that it is compared with; ``soft`` leaves [-2, 2] alone and grows like a logarithm beyond.
 
-Rows to compare with ("context"): in fitting, the rows of the same zoo and task. In answering, the zoo that the question comes from:
-its statistics are mixed with the training ones as if the latter were `_PRIOR` rows more (`_PRIOR_OUTSIDE` where the zoo lies outside
-the training range, as perplexities of another corpus do). A zoo of two so borrows most of its spread from the training zoos, and its
-difference keeps its sign and size; a zoo of fifty speaks for itself.
+Rows to compare with ("context"): in fitting, the rows of the same zoo and task. In answering, the zoo that the question comes
+from: its statistics are mixed with the training ones as if the latter were `_PRIOR` rows more (`_PRIOR_OUTSIDE` where the zoo
+lies outside the training range, as perplexities of another corpus do). A zoo of two so borrows most of its spread from the
+training zoos, and its difference keeps its sign and size; a zoo of fifty speaks for itself. In a zoo of `_RANKED` or more, that
+score is averaged with the normal score of the value's rank in the zoo, which no far-out value can bend.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +30,15 @@ from ranker.vocabulary import Meaning, meaning, resolve
 _PRIOR = 8.0
 _PRIOR_OUTSIDE = 1.0
 _IQR = 1.3489795
+_RANKED = 8
+_RANK_SHARE = 0.5
+
+
+def normal_scores(values: Floats, ordered: Floats) -> Floats:
+    """Normal score of each value's quantile position among the sorted `ordered` (ties at their middle); NaN stays NaN."""
+    n = len(ordered)
+    place = 0.5 * (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right"))
+    return np.where(np.isnan(values), np.nan, norm.ppf((place + 0.5) / (n + 1)))
 
 
 def soft(z: Floats) -> Floats:
@@ -37,7 +48,9 @@ def soft(z: Floats) -> Floats:
 
 
 def spread_of(values: Floats) -> float:
-    """Robust standard deviation: the interquartile range / 1.349; the ordinary one where half the values agree or there are under 5."""
+    """Robust standard deviation: the interquartile range / 1.349; the ordinary one where half the values agree or there are
+    under 5.
+    """
     values = values[~np.isnan(values)]
     if len(values) < 2:
         return float("nan")
@@ -51,7 +64,8 @@ def spread_of(values: Floats) -> float:
 
 
 def standard_outcome(y: Floats, unit: Ints) -> Floats:
-    """Outcomes of each unit to mean 0 and deviation about 1: the mean of the winsorised robust score and the normal score of the rank.
+    """Outcomes of each unit to mean 0 and deviation about 1: the mean of the winsorised robust score and the normal score of the
+    rank.
 
     A failed run keeps its rank (last) but not its distance.
     """
@@ -85,7 +99,8 @@ class Column:
     form : of a number: plain, log, inverse
     centre, spread : of the training zoos' rows, on the scale of `form`: median over zoos and tasks
     low, high : 1st and 99th percentile in training, on that scale
-    levels : of a text: those seen on at least two checkpoints, most frequent first; any other counts as "other"
+    levels : of a text: its indicators, each ``=VALUE`` (is it), ``~PART`` (has it among its parts, cut at + - / _ , and blanks)
+        or ``!VALUE`` (is not it: the commonest); only those that at least two checkpoints share, and no two that say the same
     share_missing : share of training rows without it
     """
 
@@ -105,12 +120,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Context:
-    """Centre and spread of each number column for one zoo; made once, used for every question about that zoo."""
+    """Centre, spread and (of a zoo of `_RANKED` or more) sorted values of each number column; made once per zoo, used for
+    every question.
+    """
 
     centre: Floats
     spread: Floats
     rows: int
     outside: tuple[str, ...]
+    ordered: tuple[Floats, ...] = ()
 
 
 class Standardiser:
@@ -158,10 +176,9 @@ class Standardiser:
         feature = list(range(self.n_numbers))
         for k, c in enumerate(self.columns):
             if c.kind == "text":
-                self.names += [f"{c.name}={level}" for level in c.levels]
+                self.names += [f"{c.name}{level}" for level in c.levels]
                 feature += [k] * len(c.levels)
         self.feature = np.array(feature, np.int64)
-        self._codes = {c.name: {level: i for i, level in enumerate(c.levels)} for c in self.columns if c.kind == "text"}
         number = [c for c in self.columns if c.kind == "number"]
         self._centre = np.array([c.centre for c in number])
         self._spread = np.array([c.spread for c in number])
@@ -193,11 +210,14 @@ class Standardiser:
                 continue
             width = len(c.levels)
             if column is not None:
-                words = [None if pd.isna(v) else _word(v) for v in column]
-                codes = np.array([-2 if w is None else self._codes[c.name].get(w, -1) for w in words])
-                block = (codes[:, None] == np.arange(width)).astype(float)
-                block[codes == -2] = np.nan
-                out[:, at : at + width] = block
+                known: dict[str, Floats] = {}
+                for row, value in enumerate(column):
+                    if value is None or value != value:
+                        continue
+                    word = str(value).strip()
+                    if word not in known:
+                        known[word] = holds(word, c.levels)
+                    out[row, at : at + width] = known[word]
             at += width
         return out
 
@@ -218,10 +238,7 @@ class Standardiser:
                 continue
             width = len(c.levels)
             if value is not None and value == value:
-                out[at : at + width] = 0.0
-                code = self._codes[c.name].get(_word(value))
-                if code is not None:
-                    out[at + code] = 1.0
+                out[at : at + width] = holds(str(value).strip(), c.levels)
             at += width
         return out
 
@@ -248,12 +265,16 @@ class Standardiser:
             centre[k] = middle if far or own else share * middle + (1 - share) * c.centre
             if scale > 0:
                 spread[k] = np.exp(share * np.log(scale) + (1 - share) * np.log(c.spread))
-        return Context(centre, spread, len(raw), tuple(outside))
+        ordered = tuple(np.sort(column[~np.isnan(column)]) for column in numbers.T) if len(raw) >= _RANKED else ()
+        return Context(centre, spread, len(raw), tuple(outside), ordered)
 
     def standardise(self, raw: Floats, context: Context) -> Floats:
         """(n, d) standardised matrix; NaN where a feature is missing."""
         out = raw.copy()
         out[:, : self.n_numbers] = soft((raw[:, : self.n_numbers] - context.centre) / context.spread)
+        for k, ordered in enumerate(context.ordered):
+            if len(ordered) >= _RANKED:
+                out[:, k] = (1 - _RANK_SHARE) * out[:, k] + _RANK_SHARE * normal_scores(raw[:, k], ordered)
         return out
 
     def training_context(self) -> Context:
@@ -324,8 +345,44 @@ def _lean(values: NDArray[np.float64]) -> float:
     return float((high + low - 2 * middle) / (high - low)) if high > low else 0.0
 
 
-def _word(value: Any) -> str:
-    return str(value).strip()
+def parts_of(word: str) -> set[str]:
+    """The parts that a configuration's value is put together from: SC+CLM has SC and CLM."""
+    return {part for part in re.split(r"[+\-/_,;:\s]+", word) if part}
+
+
+def holds(word: str, levels: Sequence[str]) -> Floats:
+    """(len(levels),) 1 where the value has the indicator, 0 where not."""
+    parts = parts_of(word)
+    return np.array(
+        [float(word == v if k == "=" else v in parts if k == "~" else word != v) for k, v in ((x[0], x[1:]) for x in levels)]
+    )
+
+
+def indicators(column: pd.Series, checkpoint: Ints, most: int) -> list[str]:
+    """Indicators of a text column, the broadest first; none for a column that names each row (or all rows) differently (or
+    the same).
+    """
+    frame = pd.DataFrame(
+        {"value": [str(v).strip() if v is not None and v == v else None for v in column], "checkpoint": checkpoint}
+    )
+    frame = frame.dropna().drop_duplicates()
+    count = frame["value"].value_counts()
+    if len(count) < 2 or count.iloc[0] < 2:
+        return []
+    values = sorted(count.index, key=lambda v: (-count[v], v))
+    several = {p for v in values if len(parts_of(v)) > 1 for p in parts_of(v)} if len(values) <= 200 else set()
+    offered = [f"={v}" for v in values] + [f"~{p}" for p in sorted(several)] + ([f"!{values[0]}"] if len(values) > 2 else [])
+    size = np.array([count[v] for v in values], float)
+    kept: dict[bytes, tuple[float, str]] = {}
+    for one in offered:
+        has = np.array([holds(v, [one])[0] for v in values])
+        with_it = float(size @ has)
+        if min(with_it, float(size.sum()) - with_it) < 2:
+            continue
+        # An indicator and its opposite say the same.
+        key = min(has.tobytes(), (1 - has).tobytes())
+        kept.setdefault(key, (-min(with_it, float(size.sum()) - with_it), one))
+    return [one for _, one in sorted(kept.values())][:most]
 
 
 def known_directions(columns: Sequence[Column], given: Mapping[str, int] | None = None) -> NDArray[np.int64]:

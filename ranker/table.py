@@ -205,9 +205,9 @@ def widen(features_long: pd.DataFrame, tasks: Sequence[str] | None = None, where
 def join(features_long: pd.DataFrame, outcomes_long: pd.DataFrame) -> pd.DataFrame:
     """Features and outcomes as one comparison table, checked.
 
-    Seeds of one (task, checkpoint) are averaged; ``outcome_sd`` is the standard error of that average (spread over seeds divided by
-    the root of their number), left empty for a single seed. Rows with an error are left out. Checkpoints are matched by zoo and
-    name where both files name a zoo, else by name.
+    Seeds of one (task, checkpoint) are averaged; ``outcome_sd`` is the standard error of that average (spread over seeds divided
+    by the root of their number), left empty for a single seed. Rows with an error are left out. Checkpoints are matched by zoo
+    and name where both files name a zoo, else by name.
 
     Raises
     ------
@@ -297,7 +297,8 @@ def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA:
         return ""
     if isinstance(value, (float, np.floating)):
-        return repr(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
+        number = float(value)
+        return repr(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
     return str(value).strip()
 
 
@@ -307,7 +308,7 @@ def _names(values: pd.Series) -> pd.Series:
 
 def _numbers(values: pd.Series, where: str, column: str, *, empty: bool) -> np.ndarray:
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    given = values.notna().to_numpy()
+    given: np.ndarray = values.notna().to_numpy()
     bad = given & np.isnan(numbers) if empty else np.isnan(numbers)
     if bad.any():
         found = values.iloc[int(np.flatnonzero(bad)[0])]

@@ -1,12 +1,13 @@
 """Boosted trees on items, by LightGBM, and several boosters kept as one in LightGBM's native text.
 
-A tree scorer predicts the standardised outcome of a checkpoint. Fitting items rather than pairs keeps a table of millions of pairs
-at its thousands of rows; the comparison is the difference of two scores, and TreeSHAP gives its parts exactly.
+A tree scorer predicts the standardised outcome of a checkpoint. Fitting items rather than pairs keeps a table of millions of
+pairs at its thousands of rows; the comparison is the difference of two scores, and TreeSHAP gives its parts exactly.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,7 +90,9 @@ def read(text: str) -> lgb.Booster:
     if not text.startswith("tree") or "end of trees" not in text:
         raise DataError("not a LightGBM model in text form", where="booster.txt", remedy="train the ranker again")
     try:
-        return lgb.Booster(model_str=text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that it takes its parameters from the text, as it should
+            return lgb.Booster(model_str=text)
     except lgb.basic.LightGBMError as error:
         raise DataError(f"LightGBM refuses it: {error}", where="booster.txt", remedy="train the ranker again") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,8 @@ class Meaning:
         return -logs if self.form == "inverse" else logs
 
 
-# (pattern of the whole name, quantity or None for the name itself, form, direction, seconds, configuration); the first that fits wins.
+# (pattern of the whole name, quantity or None for the name itself, form, direction, seconds, configuration); the first that fits
+# wins.
 _RULES: tuple[tuple[str, str | None, str, int, float, bool], ...] = (
     (r"inv_ppl_sc(_.*)?", "ppl_sc", "inverse", -1, 40, False),
     (r"inv_ppl_clm(_.*)?", "ppl_clm", "inverse", -1, 20, False),
@@ -61,8 +63,8 @@ _RULES: tuple[tuple[str, str | None, str, int, float, bool], ...] = (
     (r"kshot_.*nll.*", None, "plain", -1, 60, False),
     (r"prompt_acc.*|.*prompt.*_acc.*|zero_?shot_acc.*", None, "plain", 1, 30, False),
     (r".*nll.*|(.*_)?loss(_.*)?", None, "plain", -1, 30, False),
-    (r"(logme|h_?score|reg_h_?score|transrate|parc|leep|nleep|nce|knn|gbc|pactran)(_.*)?|.*_(logme|knn|hscore)", None, "plain", 1, 50, False),
-    (r"(mnli|probe|linear_probe)(_lp|_acc)?|.*_(lp|probe|probe_acc)", None, "plain", 1, 120, False),
+    (r"(logme|h_?score|reg_h_?score|transrate|parc|leep|nleep|nce|knn|gbc|pactran)(_.*)?|.*_(logme|knn|hscore)", None, "plain",
+    1, 50, False), (r"(mnli|probe|linear_probe)(_lp|_acc)?|.*_(lp|probe|probe_acc)", None, "plain", 1, 120, False),
     (r"(n_)?(params|parameters)|num(ber)?_?(of_)?_?parameters|n_params|model_size", "n_parameters", "log", 1, 0.1, True),
     (r"(train(ed|ing)?_)?tokens|n_tokens|tokens_seen", "tokens", "log", 1, 0.1, True),
     (r"lr|learning_rate|peak_lr|max_lr", "learning_rate", "log", 0, 0.1, True),
@@ -73,16 +75,17 @@ _RULES: tuple[tuple[str, str | None, str, int, float, bool], ...] = (
         None, "plain", 0, 0.1, True,
     ),
 )  # fmt: skip
-_COMPILED = tuple((re.compile(pattern, re.IGNORECASE), *rest) for pattern, *rest in _RULES)
+_COMPILED = tuple((re.compile(rule[0], re.IGNORECASE), rule) for rule in _RULES)
 
 
+@lru_cache(maxsize=4096)
 def meaning(name: str) -> Meaning:
     """What the column `name` is; an unknown name is its own quantity, plain, of unknown direction."""
     key = name.strip().lower().replace(" ", "_")
-    for pattern, quantity, form, direction, seconds, configuration in _COMPILED:
+    for pattern, (_, quantity, form, direction, seconds, configuration) in _COMPILED:
         if pattern.fullmatch(key):
             own = key.removeprefix("inv_") if form == "inverse" else key
-            return Meaning(str(quantity or own), str(form), int(direction), float(seconds), bool(configuration))
+            return Meaning(quantity or own, form, direction, seconds, configuration)
     return Meaning(name)
 
 

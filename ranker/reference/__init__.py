@@ -1,9 +1,9 @@
 """Published tables that ship as data, and the ranker fitted on one of them that answers in a new installation.
 
-``zeng2025``: Zeng et al. 2025, "Can pre-training indicators reliably predict fine-tuning outcomes of LLMs?" (arXiv 2504.12491, Tables
-4 and 6): 50 language models of 1B parameters, continually pre-trained on 100B tokens with seven objectives, five learning rates, six
-data mixes; five proxies before, three outcomes after supervised fine-tuning. Its known defects (two pairs of twins, one failed run)
-are kept as published: `ranker.pairs.twins` and `ranker.pairs.far_out` find them, and fitting handles them.
+``zeng2025``: Zeng et al. 2025, "Can pre-training indicators reliably predict fine-tuning outcomes of LLMs?" (arXiv 2504.12491,
+Tables 4 and 6): 50 language models of 1B parameters, continually pre-trained on 100B tokens with seven objectives, five learning
+rates, six data mixes; five proxies before, three outcomes after supervised fine-tuning. Its known defects (two pairs of twins,
+one failed run) are kept as published: `ranker.pairs.twins` and `ranker.pairs.far_out` find them, and fitting handles them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ OUTCOMES = ("sft_cms", "sft_rag", "sft_cbqa")
 def load(name: str) -> pd.DataFrame:
     """A reference table as a checked comparison table.
 
-    ``zeng2025`` has 150 rows (50 checkpoints x tasks sft_cms, sft_rag, sft_cbqa), the five proxies as published (higher is better:
-    perplexities inverted, accuracies in percent) and the five configuration columns.
+    ``zeng2025`` has 150 rows (50 checkpoints x tasks sft_cms, sft_rag, sft_cbqa), the five proxies as published (higher is
+    better: perplexities inverted, accuracies in percent) and the five configuration columns.
 
     Raises
     ------
@@ -67,8 +67,8 @@ def shared_vocabulary() -> pd.DataFrame:
 def default_ranker() -> LearningToCompare:
     """The ranker of a new installation, fitted on `shared_vocabulary` (about two seconds, once per process).
 
-    It meets zoos that are nothing like its 50 models of one size, so each proxy may only count in its known direction: in that table
-    a LOWER perplexity goes with a worse outcome, which is true of its learning rates and of nothing else.
+    It meets zoos that are nothing like its 50 models of one size, so each proxy may only count in its known direction: in that
+    table a LOWER perplexity goes with a worse outcome, which is true of its learning rates and of nothing else.
     """
     from ranker.compare import LearningToCompare
 
