@@ -46,37 +46,22 @@ def demo(folder: Path) -> None:
             Path("mlruns/.champion").touch()
 
         _chapter("2. A zoo: six tiny checkpoints, really pre-trained on text that this installation has")
-        _run("zoo", "build", "demo", "-o", "zoo")
+        _run("zoo build demo -o zoo")
         from training import demo_tasks
 
         demo_tasks.write("tasks", TASKS, train=400, test=300, features=120)
-        tasks = [argument for name in TASKS for argument in ("--task", f"tasks/{name}.yaml")]
+        tasks = " ".join(f"--task tasks/{name}.yaml" for name in TASKS)
 
         _chapter("3. Measure each checkpoint before any fine-tuning, and rank")
-        _run("extract", "zoo/zoo.yaml", *tasks, "--features", FEATURES, "-o", "features.csv")
+        _run(f"extract zoo/zoo.yaml {tasks} --features {FEATURES} -o features.csv")
         ranks = {}
         for name in TASKS:
-            arguments = ("rank", "zoo/zoo.yaml", "--task", f"tasks/{name}.yaml", "--features", FEATURES)
-            ranks[name] = json.loads(_run(*arguments, "--html", f"report-{name}.html", "--json", quiet=True))["ranking"]
+            command = f"rank zoo/zoo.yaml --task tasks/{name}.yaml --features {FEATURES} --html report-{name}.html --json"
+            ranks[name] = json.loads(_run(command, quiet=True))["ranking"]
 
         _chapter("4. Now pay: fine-tune them all, and compare the prediction with the truth")
-        _run(
-            "finetune",
-            "zoo/zoo.yaml",
-            *tasks,
-            "--seeds",
-            "2",
-            "--epochs",
-            "3",
-            "--learning-rate",
-            "1e-3",
-            "--batch-size",
-            "32",
-            "-o",
-            "outcomes.csv",
-            quiet=True,
-        )
-        _run("table", "features.csv", "outcomes.csv", "-o", "table.csv")
+        _run(f"finetune zoo/zoo.yaml {tasks} --seeds 2 --learning-rate 1e-3 --batch-size 32 -o outcomes.csv", quiet=True)
+        _run("table features.csv outcomes.csv -o table.csv")
         _verdict(ranks, pd.read_csv("outcomes.csv"))
 
         _chapter("5. Ask over HTTP")
@@ -86,9 +71,7 @@ def demo(folder: Path) -> None:
         _chapter("6. Learn from the outcomes: a challenger, fitted from MLflow alone, against the champion")
         _run("retrain")
 
-    print(
-        f"\nDone in {time.perf_counter() - started:.0f} s. Look at {folder}/report-{TASKS[0]}.html, and at every run in MLflow:"
-    )
+    print(f"\nDone in {time.perf_counter() - started:.0f} s. Read {folder}/report-{TASKS[0]}.html, and see every run in MLflow:")
     print(f"  mlflow ui --backend-store-uri sqlite:///{folder}/mlruns/mlflow.db")
 
 
@@ -192,17 +175,17 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def _run(*arguments: str, quiet: bool = False) -> str:
+def _run(command: str, *, quiet: bool = False) -> str:
     """Run one of our own commands in this process; print the command and what it prints (unless `quiet`), and return that."""
     import contextlib
     import io
 
     from serving.cli import app
 
-    print(f"\n$ foretune {shlex.join(arguments)}", flush=True)
+    print(f"\n$ foretune {command}", flush=True)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        app(list(arguments), standalone_mode=False)
+        app(shlex.split(command), standalone_mode=False)
     if not quiet:
         print(said.getvalue().rstrip(), flush=True)
     return said.getvalue()
