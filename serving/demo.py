@@ -25,7 +25,7 @@ import pandas as pd
 from features.errors import FailedError
 from serving.console import table
 
-TASKS = ("kinds", "packages")
+TASKS = ("kinds",)
 FEATURES = "ppl_clm,ppl_sc,prompt,kshot,transferability"
 
 
@@ -49,7 +49,7 @@ def demo(folder: Path) -> None:
         _run("zoo build demo -o zoo")
         from training import demo_tasks
 
-        demo_tasks.write("tasks", TASKS, train=400, test=300, features=120)
+        demo_tasks.write("tasks", TASKS, train=800, test=300, features=120)
         tasks = " ".join(f"--task tasks/{name}.yaml" for name in TASKS)
 
         _chapter("3. Measure each checkpoint before any fine-tuning, and rank")
@@ -60,7 +60,7 @@ def demo(folder: Path) -> None:
             ranks[name] = json.loads(_run(command, quiet=True))["ranking"]
 
         _chapter("4. Now pay: fine-tune them all, and compare the prediction with the truth")
-        _run(f"finetune zoo/zoo.yaml {tasks} --seeds 2 --learning-rate 1e-3 --batch-size 32 -o outcomes.csv", quiet=True)
+        _run(f"finetune zoo/zoo.yaml {tasks} --seeds 2 --learning-rate 1e-3 -o outcomes.csv", quiet=True)
         _run("table features.csv outcomes.csv -o table.csv")
         _verdict(ranks, pd.read_csv("outcomes.csv"))
 

@@ -23,20 +23,7 @@ from training import installation
 
 Labelled = tuple[str, str, str]  # document, text, label
 
-PACKAGES = (
-    "asyncio",
-    "ctypes",
-    "distutils",
-    "email",
-    "importlib",
-    "json",
-    "logging",
-    "multiprocessing",
-    "tkinter",
-    "unittest",
-    "urllib",
-    "xml",
-)
+PACKAGES = ("asyncio", "distutils", "email", "tkinter", "unittest", "xml")
 
 
 def packages() -> list[Labelled]:
@@ -117,7 +104,7 @@ def write(
             "doc_to_text": prompt,
             "doc_to_choice": labels,
             "doc_to_target": "label",
-            "num_fewshot": 0,
+            "num_fewshot": 1,
         }
         made.append(folder / f"{name}.yaml")
         made[-1].write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
