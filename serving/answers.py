@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from features.errors import UserError
+from features.errors import DataError, UserError
 from serving.catalogue import Catalogue
 from serving.champion import Snapshot
 from serving.console import finite
@@ -30,6 +30,8 @@ def compare(
     ------
     DataError : the two share no feature that the ranker knows
     """
+    for name, features in (a, b):
+        _numbers_are_numbers(snapshot, name, features)
     found = snapshot.ranker.answer(a[1], b[1], task=task, context=context).to_dict()
     winner = found.get("winner")
     return finite(
@@ -58,6 +60,10 @@ def rank(snapshot: Snapshot, rows: Any, names: Sequence[str], *, task: str | Non
     """
     if len(names) < 2:
         raise UserError(f"{len(names)} checkpoint(s) to rank", where=f"task {task}", remedy="a ranking takes at least two")
+    for column in rows.columns:
+        if rows[column].dtype == object or str(rows[column].dtype).startswith("str"):
+            first = next((v for v in rows[column] if isinstance(v, str)), None)
+            _numbers_are_numbers(snapshot, "rows", {str(column): first})
     ranking = snapshot.ranker.rank(rows, task=task, names=list(names), top_k=top_k)
     left_out = () if top_k is not None else ("p_top_k",)
     return finite({"task": task, "ranking": [{k: v for k, v in row.items() if k not in left_out} for row in ranking.rows]})

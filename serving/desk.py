@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -53,7 +54,7 @@ class Desk:
     decided : counts of answers by decision: a, b, too_close
     """
 
-    CACHE = 20_000
+    CACHE = 10_000
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -292,7 +293,11 @@ class Desk:
 
 
 def _key(candidate: str | Checkpoint) -> Any:
-    return candidate if isinstance(candidate, str) else (candidate.name, frozenset(candidate.features.items()))
+    """A name, or a digest of name and features: a fixed size, so that large questions do not fill the memory."""
+    if isinstance(candidate, str):
+        return candidate
+    told = repr((candidate.name, sorted(candidate.features.items())))
+    return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _rows(catalogue: Catalogue, task: str, candidates: Sequence[str | Checkpoint]) -> pd.DataFrame:

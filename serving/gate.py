@@ -60,6 +60,7 @@ class Gate:
     token : bearer token for ``/v1/``, or None
     max_body : bytes
     seconds : limit per request
+    at_once : most requests in work; one more is told to come back
     """
 
     def __init__(
@@ -71,9 +72,11 @@ class Gate:
         token: str | None = None,
         max_body: int = 4_000_000,
         seconds: float = 30.0,
+        at_once: int = 512,
     ) -> None:
         self.app, self.ours, self.requests, self.max_body, self.seconds = app, ours, requests, max_body, seconds
         self.token = token.encode("ascii") if token else None
+        self.at_once, self.in_work = at_once, 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,7 +87,10 @@ class Gate:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:16]
         out = _Out(send, request_id)
+        self.in_work += 1
         try:
+            if self.in_work > self.at_once and scope["path"] not in QUIET:
+                raise Refused(429, f"{self.at_once} requests are in work")
             self._admit(scope, headers)
             if scope["method"] in ("POST", "PUT", "PATCH"):
                 receive = await self._bounded(headers, receive)
@@ -101,6 +107,8 @@ class Gate:
         except Exception:
             log.exception("request %s failed", request_id)
             await out.error(500, failures.body(500, "an unexpected error"))
+        finally:
+            self.in_work -= 1
         seconds = time.perf_counter() - began
         self.requests.observe(scope["path"], out.status, seconds)
         if scope["path"] not in QUIET:
@@ -132,7 +140,7 @@ class Gate:
     async def _bounded(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         """Read the body, at most `max_body` bytes within the time limit; returns a `receive` that hands it over."""
         declared = headers.get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > self.max_body:
+        if not declared.isdigit() or int(declared) > 2 * self.max_body:
             raise Refused(413, f"a body of {declared[:20].decode('latin-1')} bytes; the limit is {self.max_body}")
         chunks, size = [], 0
         async with asyncio.timeout(self.seconds):

@@ -46,11 +46,12 @@ def _operation(
         404: "A name is not known.",
         413: "The body is too large.",
         415: "The body is not declared as JSON.",
+        429: "Too many requests are in work.",
         500: "Something failed.",
         503: "MLflow or a store cannot be reached.",
         504: "It took too long.",
     }
-    codes = sorted({401, 500, 503, 504, *errors, *((400, 413, 415) if body else ())})
+    codes = sorted({401, 429, 500, 503, 504, *errors, *((400, 413, 415) if body else ())})
     operation: dict[str, Any] = {
         "operationId": name,
         "summary": summary,
