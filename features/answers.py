@@ -18,6 +18,7 @@ from features.rows import Feature
 from features.scoring import Score, Scorer
 from features.tasks import Example, Requests, Task
 
+KINDS = ("acc", "acc_norm", "nll", "margin", "prob")  # what is known of a task with choices
 MOST_ANSWERS = 4  # aliases of an answer that are scored in generation
 
 

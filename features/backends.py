@@ -148,10 +148,9 @@ def _serve(connection: Connection, work: Callable[[Any], Iterable[Any]], threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    if importlib.util.find_spec("torch"):
-        import torch
-
-        torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(
+        min(threads, int(os.environ.get("OMP_NUM_THREADS") or threads))
+    )  # torch reads it as it loads
     with contextlib.suppress(EOFError, OSError):  # the parent is gone: so are we
         while True:
             job = connection.recv()

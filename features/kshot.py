@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from features.answers import MOST_ANSWERS, answer
+from features.answers import KINDS, MOST_ANSWERS, answer
 from features.corpora import Corpora
 from features.estimate import mean
 from features.registry import Session
@@ -32,6 +32,7 @@ class KShot:
     name: ClassVar[str] = "kshot"
     version: ClassVar[int] = 1
     scope: ClassVar[Literal["checkpoint", "task"]] = "task"
+    produces: ClassVar[tuple[str, ...]] = tuple(f"kshot_{name}" for name in (*KINDS, "shots"))
 
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from features.answers import MOST_ANSWERS, Answers, answer
+from features.answers import KINDS, MOST_ANSWERS, Answers, answer
 from features.corpora import Corpora
 from features.estimate import mean
 from features.registry import Session
@@ -30,6 +30,7 @@ class ZeroShotPrompts:
     name: ClassVar[str] = "prompt"
     version: ClassVar[int] = 1
     scope: ClassVar[Literal["checkpoint", "task"]] = "task"
+    produces: ClassVar[tuple[str, ...]] = tuple(f"prompt_{name}{suffix}" for name in KINDS for suffix in ("", "_*"))
 
     def settings(self) -> dict[str, Any]:
         return {"most_answers": MOST_ANSWERS}
