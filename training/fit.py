@@ -54,6 +54,7 @@ def train(
     splits: int = 20,
     train_share: float = 0.6,
     seed: int = 0,
+    params: Mapping[str, Any] | None = None,
     root: Path | str | None = None,
 ) -> Fitted:
     """Fit LearningToCompare on one or several comparison tables and register it.
@@ -71,8 +72,8 @@ def train(
 
     tracking.check_name(name)
     table = combined(tables)
-    evaluation, note = held_out(table, features=features, splits=splits, train_share=train_share, seed=seed)
-    ranker = fit(table, features=features)
+    evaluation, note = held_out(table, features=features, splits=splits, train_share=train_share, seed=seed, params=params)
+    ranker = fit(table, features=features, params=params)
     ranker.card_["evaluation"] = evaluation
     version = tracking.register_ranker(
         ranker,
@@ -140,7 +141,13 @@ def fit(
 
 
 def held_out(
-    table: pd.DataFrame, *, features: Sequence[str] | None, splits: int, train_share: float, seed: int
+    table: pd.DataFrame,
+    *,
+    features: Sequence[str] | None,
+    splits: int,
+    train_share: float,
+    seed: int,
+    params: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Figures on held-out checkpoints beside the baselines, or {} and the reason why there can be none."""
     from ranker.evaluate import evaluate
@@ -149,7 +156,15 @@ def held_out(
     columns = features_of(table, features)
     methods = [m for m in METHODS if m != "configuration" or configurations_of(table, columns)]
     try:
-        found = evaluate(table, methods=methods, features=columns, splits=splits, train_share=train_share, seed=seed)
+        found = evaluate(
+            table,
+            methods=methods,
+            features=columns,
+            splits=splits,
+            train_share=train_share,
+            seed=seed,
+            parameters=dict(params or {}),
+        )
         return found, ""
     except DataError as error:
         return {}, f"no hold-out figures: {error}"

@@ -100,6 +100,11 @@ def _choice_figures(logprobs: Sequence[np.ndarray], golds: Sequence[int], sizes:
     return {
         "accuracy": float(np.mean([int(np.argmax(row)) == g for row, g in zip(logprobs, golds, strict=True)])),
         "accuracy_norm": float(np.mean([int(np.argmax(row / n)) == g for row, n, g in zip(logprobs, sizes, golds, strict=True)])),
-        "gold_probability": float(np.mean([1 / np.exp(row - x).sum() for row, x in zip(logprobs, gold, strict=True)])),
+        "gold_probability": float(np.mean([_softmax(row)[g] for row, g in zip(logprobs, golds, strict=True)])),
         "gold_loglikelihood": float(np.mean([x / n[g] for x, n, g in zip(gold, sizes, golds, strict=True)])),
     }
+
+
+def _softmax(logprobs: np.ndarray) -> np.ndarray:
+    odds = np.exp(logprobs - logprobs.max())
+    return odds / odds.sum()

@@ -14,7 +14,7 @@ and carries its verdict out. Two at once are kept apart by a lease in the regist
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,7 @@ def retrain(
     splits: int = 10,
     seed: int = 0,
     features: Sequence[str] | None = None,
+    params: Mapping[str, Any] | None = None,
     root: Path | str | None = None,
     say: Callable[[str], None] = _stderr,
 ) -> Decision:
@@ -92,6 +93,7 @@ def retrain(
     margin : in accuracy, 0.01 = one pair in a hundred
     splits, seed : of the duel's hold-outs
     features : columns to use; None: all of the table's
+    params : parameters of the challenger's `LearningToCompare`
     say : receives a line for each step
 
     Raises
@@ -113,11 +115,11 @@ def retrain(
             remedy="margin 0 to 1, confidence within 0 and 1",
         )
     if dry_run:
-        return _Retraining(name, margin, confidence, splits, seed, features, root, say, dry=True).decide()
+        return _Retraining(name, margin, confidence, splits, seed, features, params, root, say, dry=True).decide()
     with tracking.lease(name, root=root):
         if rollback:
             return _roll_back(name, root, say)
-        return _Retraining(name, margin, confidence, splits, seed, features, root, say, dry=False).decide()
+        return _Retraining(name, margin, confidence, splits, seed, features, params, root, say, dry=False).decide()
 
 
 @dataclass
@@ -128,6 +130,7 @@ class _Retraining:
     splits: int
     seed: int
     features: Sequence[str] | None
+    params: Mapping[str, Any] | None
     root: Path | str | None
     say: Callable[[str], None]
     dry: bool
@@ -146,14 +149,22 @@ class _Retraining:
             return self._done("unchanged", settled, champion)
         params, old = self._recipe(champion)
         try:
-            verdict = duel(table, old, champion_params=params, features=self.features, splits=self.splits, seed=self.seed)
+            verdict = duel(
+                table,
+                old,
+                champion_params=params,
+                challenger_params=self.params,
+                features=self.features,
+                splits=self.splits,
+                seed=self.seed,
+            )
         except DataError as error:
             return self._done("unchanged", f"no comparison is possible: {error}", champion)
         wins, reason = self._judge(verdict, champion)
         self.say(f"2 duel: {reason}")
         if self.dry:
             return self._done("promoted" if wins else "kept", reason, champion, figures=verdict.to_dict())
-        challenger = fit(table, features=self.features)
+        challenger = fit(table, features=self.features, params=self.params)
         challenger.card_["duel"] = verdict.to_dict()
         self.say("3 fit: the challenger is fitted on the whole table")
         version = tracking.register_ranker(

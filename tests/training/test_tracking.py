@@ -16,7 +16,9 @@ from features.rows import FEATURE_COLUMNS, OUTCOME_COLUMNS
 from training import tracking
 
 
-def features_rows(zoo: str = "z", names: str = "abcd", task: str = "films", digest: str = "sha256:{}", shift: float = 0.0) -> pd.DataFrame:
+def features_rows(
+    zoo: str = "z", names: str = "abcd", task: str = "films", digest: str = "sha256:{}", shift: float = 0.0
+) -> pd.DataFrame:
     rows = []
     for i, name in enumerate(names):
         for feature, value, on in (("ppl_clm", 10.0 + i + shift, ""), ("kshot_acc", 0.9 - i / 10, task)):
@@ -25,7 +27,9 @@ def features_rows(zoo: str = "z", names: str = "abcd", task: str = "films", dige
     return pd.DataFrame(rows, columns=FEATURE_COLUMNS)
 
 
-def outcome_rows(zoo: str = "z", names: str = "abcd", task: str = "films", recipe: str = "full", digest: str = "sha256:{}") -> pd.DataFrame:
+def outcome_rows(
+    zoo: str = "z", names: str = "abcd", task: str = "films", recipe: str = "full", digest: str = "sha256:{}"
+) -> pd.DataFrame:
     rows = [
         (zoo, name, digest.format(name * 8), task, recipe, seed, "accuracy", 0.9 - i / 10 + seed / 100, 100, 2.0, "")
         for i, name in enumerate(names)
@@ -62,11 +66,18 @@ def test_a_run_is_kept_with_parameters_metrics_table_and_digest_and_nothing_is_w
 
 
 def test_a_run_whose_body_fails_is_marked_failed_and_its_table_is_never_read(mlflow_root: Path) -> None:
-    with pytest.raises(ZeroDivisionError), tracking.run("table") as current:
-        current.table(outcome_rows(), "table", context="training")
-        1 / 0  # noqa: B018
+    started = []
+
+    def fails_within() -> None:
+        with tracking.run("table") as current:
+            started.append(current.id)
+            current.table(outcome_rows(), "table", context="training")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails_within()
     with tracking.place.talking() as client:
-        assert client.get_run(current.id).info.status == "FAILED"
+        assert client.get_run(started[0]).info.status == "FAILED"
     with pytest.raises(DataError, match="no comparison table"):
         tracking.comparison_table()
 
@@ -140,7 +151,13 @@ def test_outcomes_without_zoo_or_digest_find_the_only_checkpoint_they_can_mean(m
 
 def test_earlier_tables_are_part_of_history_and_joined_rows_win(mlflow_root: Path) -> None:
     earlier = pd.DataFrame(
-        {"zoo": ["z", "old", "old"], "task": "films", "checkpoint": ["a", "x", "y"], "outcome": [0.0, 0.3, 0.6], "ppl_clm": [1.0, 2.0, 3.0]}
+        {
+            "zoo": ["z", "old", "old"],
+            "task": "films",
+            "checkpoint": ["a", "x", "y"],
+            "outcome": [0.0, 0.3, 0.6],
+            "ppl_clm": [1.0, 2.0, 3.0],
+        }
     )
     tracking.log_table(earlier, name="earlier")
     tracking.log_extract(features_rows())
@@ -196,7 +213,8 @@ def test_there_is_no_champion_before_one_is_made(mlflow_root: Path) -> None:
 
 
 def test_importing_the_package_imports_no_mlflow() -> None:
-    code = "import sys, training.tracking, training.outcomes, training.finetune; print('mlflow' in sys.modules, 'torch' in sys.modules)"
+    code = "import sys, training.tracking, training.outcomes, training.finetune, training.retrain\n"
+    code += "print('mlflow' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

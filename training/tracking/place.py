@@ -21,12 +21,13 @@ from features.errors import StoreError
 EXPERIMENT = "foretune"
 _POINTING = threading.Lock()
 
-# MLflow's own defaults would report usage, draw progress bars for every artifact, and wait minutes for a server that is away.
+# MLflow's own defaults would report usage, draw progress bars, print to stdout, and wait minutes for a server that is away.
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }

@@ -99,6 +99,7 @@ def register_ranker(
             name,
             model.model_uri,
             run_id=current.id,
+            model_id=model.model_id,
             tags={RANKER_DIGEST: ranker_digest, DIGEST: digest, **{k: str(v)[:5000] for k, v in (tags or {}).items()}},
         )
     return str(version.version)

@@ -37,18 +37,16 @@ class Run:
     def params(self, values: Mapping[str, Any]) -> None:
         """Record parameters; what is not a plain value is written as JSON."""
         with talking(self._root) as client:
-            for key, value in values.items():
-                text = value if isinstance(value, str) else json.dumps(value, default=str)
-                client.log_param(self.id, _name(key), text[:6000])
+            from mlflow.entities import Param
+
+            texts = {_name(k): v if isinstance(v, str) else json.dumps(v, default=str) for k, v in values.items()}
+            found = [Param(key, text[:6000]) for key, text in texts.items()]
+            for start in range(0, len(found), 100):
+                client.log_batch(self.id, params=found[start : start + 100])
 
     def metrics(self, values: Mapping[str, float | None]) -> None:
         """Record metrics; None and non-finite values are left out (they are in the tables)."""
-        from math import isfinite
-
-        with talking(self._root) as client:
-            for key, value in values.items():
-                if value is not None and isfinite(float(value)):
-                    client.log_metric(self.id, _name(key), float(value))
+        self.history([{key: float(value) for key, value in values.items() if value is not None}])
 
     def history(self, points: Iterable[Mapping[str, float]]) -> None:
         """Record metrics along steps: each point is `{"step": n, name: value, ...}`."""
@@ -69,8 +67,9 @@ class Run:
 
     def tags(self, values: Mapping[str, Any]) -> None:
         with talking(self._root) as client:
-            for key, value in values.items():
-                client.set_tag(self.id, key, str(value)[:5000])
+            from mlflow.entities import RunTag
+
+            client.log_batch(self.id, tags=[RunTag(key, str(value)[:5000]) for key, value in values.items()])
 
     def folder(self, path: Path, name: str) -> None:
         """Keep a folder's files as artifacts under `name/`."""
