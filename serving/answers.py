@@ -50,6 +50,20 @@ def compare(
     )
 
 
+def _numbers_are_numbers(snapshot: Snapshot, name: str, features: Mapping[str, Any]) -> None:
+    """Refuse a text where the ranker knows a number: left alone it would count as not measured."""
+    texts = {key for key, value in features.items() if isinstance(value, str)}
+    if not texts:
+        return
+    from ranker.vocabulary import resolve
+
+    wrong = set(resolve(tuple(snapshot.ranker.card_["ranges"]), tuple(features)).values()) & texts
+    if wrong:
+        feature = min(wrong)
+        found = f"{features[feature]!r} is a text, the ranker knows a number"
+        raise DataError(found, where=f"{name}.features.{feature}", remedy="give a number")
+
+
 def rank(snapshot: Snapshot, rows: Any, names: Sequence[str], *, task: str | None, top_k: int | None = None) -> dict[str, Any]:
     """The ``rank`` object for feature rows (a DataFrame) of checkpoints `names`.
 
