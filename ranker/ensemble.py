@@ -180,7 +180,7 @@ class Ensemble:
         i, j, sure = i[keep], j[keep], sure[keep]
         scores = [self.linears[name][bag].score(part.Z, part.task) for name in _LINEAR]
         scores.append(self.process.score(part.Z, part.task)[bag] if self.process is not None else np.zeros(len(part.t)))
-        scores.append(np.asarray(booster.predict(self._with_task(part.Z, part.task))))
+        scores.append(np.asarray(booster.predict(self._with_task(part.Z, part.task), num_threads=1)))
         S = np.column_stack(scores)
         return S[i] - S[j], np.sign(part.y[i] - part.y[j]), sure, part.task[i], np.full(len(i), bag)
 
@@ -210,7 +210,7 @@ class Ensemble:
         assert self.booster is not None
         assert self.bag_booster is not None
         matrix = self._with_task(Z, task)
-        whole = out[-1] + self.weights[3] * np.asarray(self.booster.predict(matrix))
+        whole = out[-1] + self.weights[3] * np.asarray(self.booster.predict(matrix, num_threads=1))
         return whole, out[:-1] + self.weights[3] * trees.per_bag(self.bag_booster, self.leaf_values, matrix, self.tree_counts)
 
     def strengths(self, Z: Floats, task: int) -> Floats:
@@ -222,7 +222,9 @@ class Ensemble:
             if self.process is not None:
                 one = one + self.weights[2] * self.process.score(block, task, last=True)[0]
             assert self.booster is not None
-            out[start : start + 4096] = one + self.weights[3] * np.asarray(self.booster.predict(self._with_task(block, task)))
+            out[start : start + 4096] = one + self.weights[3] * np.asarray(
+                self.booster.predict(self._with_task(block, task), num_threads=1)
+            )
         return out
 
     def between(self, Z: Floats, task: int) -> Floats:

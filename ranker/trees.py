@@ -112,7 +112,7 @@ def leaf_values(booster: lgb.Booster) -> Floats:
 def per_bag(booster: lgb.Booster, values: Floats, Z: Floats, counts: Sequence[int]) -> Floats:
     """(bags, n) predictions of the boosters that `merge` joined, on their own scale; `counts` are their numbers of trees."""
     trees = len(values)
-    leaves = np.asarray(booster.predict(Z, pred_leaf=True)).reshape(len(Z), trees).astype(np.int64)
+    leaves = np.asarray(booster.predict(Z, pred_leaf=True, num_threads=1)).reshape(len(Z), trees).astype(np.int64)
     each = values[np.arange(trees), leaves]
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
     return np.add.reduceat(each, starts, axis=1).T * len(counts)
@@ -120,4 +120,4 @@ def per_bag(booster: lgb.Booster, values: Floats, Z: Floats, counts: Sequence[in
 
 def parts(booster: lgb.Booster, Z: Floats) -> Floats:
     """(n, d) TreeSHAP shares of each matrix column; with the common base value they add up to the prediction."""
-    return np.asarray(booster.predict(Z, pred_contrib=True))[:, :-1]
+    return np.asarray(booster.predict(Z, pred_contrib=True, num_threads=1))[:, :-1]
