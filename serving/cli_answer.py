@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -237,6 +238,9 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = 3000,
     zoo: Annotated[Path | None, typer.Option("--zoo", help="Zoo whose checkpoints the service knows and may measure.")] = None,
+    task: Annotated[
+        list[Path] | None, typer.Option("--task", "-t", help="A task file beside those of the zoo. May be repeated.")
+    ] = None,
     table_: TABLE_OPTION = None,
     store: STORE_OPTION = None,
     token_file: Annotated[
@@ -254,7 +258,8 @@ def serve(
     from serving.settings import Settings
     from serving.start import start
 
-    settings = Settings.read(zoo=zoo, table=table_, store=store, token_file=token_file)
+    tasks = os.pathsep.join(map(str, task)) if task else None
+    settings = Settings.read(zoo=zoo, tasks=tasks, table=table_, store=store, token_file=token_file)
     start(settings, host, port)
 
 

@@ -323,14 +323,13 @@ def _rows(catalogue: Catalogue, task: str, candidates: Sequence[str | Checkpoint
 
 
 def _book_of_zoo(settings: Settings, revision: int) -> Book:
-    from features.extract import stored
-    from features.tasks import Task
+    from features.extract import resolve_tasks, stored
     from features.zoo import Zoo
 
     assert settings.zoo is not None
     assert settings.store is not None
     zoo = Zoo.read(settings.zoo)
-    tasks = [Task.read(path) for path in zoo.tasks]
+    tasks = resolve_tasks(zoo, settings.tasks)
     names = [c.name for c in zoo.checkpoints]
     task_names = [t.name for t in tasks]
     rows = stored(zoo, tasks, store=settings.store, limit=settings.limit)

@@ -26,8 +26,7 @@ def measure(jobs: Jobs, job: str, settings: Settings, device: str) -> None:
     ForetuneError : the zoo does not list it any more, or nothing could be measured
     """
     from features.errors import UnknownNameError, UserError
-    from features.extract import extract
-    from features.tasks import Task
+    from features.extract import extract, resolve_tasks
     from features.zoo import Zoo
 
     row = jobs.status(job)
@@ -39,7 +38,7 @@ def measure(jobs: Jobs, job: str, settings: Settings, device: str) -> None:
         raise UnknownNameError(
             f"checkpoint {row['checkpoint']!r} is not in the zoo", where=str(settings.zoo), remedy="submit another"
         )
-    tasks = [t for t in map(Task.read, zoo.tasks) if t.name in row["tasks"]]
+    tasks = [t for t in resolve_tasks(zoo, settings.tasks) if t.name in row["tasks"]]
     report = extract(
         dataclasses.replace(zoo, checkpoints=kept),
         tasks,

@@ -5,6 +5,7 @@ variable                    meaning                                             
 ==========================  ==========================================================================  ===================
 FORETUNE_ROOT               folder that holds ``mlruns/``: MLflow, features, jobs                       the current folder
 FORETUNE_ZOO                manifest of the checkpoints that may be asked for and measured              none
+FORETUNE_TASKS              task files beside those of the zoo, separated like PATH                             none
 FORETUNE_TABLE              comparison table, or name of a reference table, that the service knows      ``zeng2025``
 FORETUNE_STORE              feature store                                                               ``mlruns/features.db``
 FORETUNE_RANKER             folder of a saved ranker, for while there is no champion                    baked in, or default
@@ -40,6 +41,7 @@ class Settings:
 
     root: Path
     zoo: Path | None = None
+    tasks: tuple[Path, ...] = ()
     table: str | None = None
     store: Path | None = None
     ranker: Path | None = None
@@ -77,6 +79,9 @@ class Settings:
         return cls(
             root=root,
             zoo=_file("FORETUNE_ZOO", env.get("FORETUNE_ZOO")),
+            tasks=tuple(
+                path for text in env.get("FORETUNE_TASKS", "").split(os.pathsep) if (path := _file("FORETUNE_TASKS", text))
+            ),
             table=table,
             store=Path(env["FORETUNE_STORE"]).absolute() if env.get("FORETUNE_STORE") else root / "mlruns" / "features.db",
             ranker=Path(env["FORETUNE_RANKER"]).absolute() if env.get("FORETUNE_RANKER") else (BAKED if BAKED.is_dir() else None),
@@ -95,6 +100,7 @@ class Settings:
         found = {
             "FORETUNE_ROOT": self.root,
             "FORETUNE_ZOO": self.zoo,
+            "FORETUNE_TASKS": os.pathsep.join(map(str, self.tasks)) or None,
             "FORETUNE_TABLE": self.table,
             "FORETUNE_STORE": self.store,
             "FORETUNE_RANKER": self.ranker,
