@@ -400,6 +400,9 @@ def _mean(figures: list[dict[str, Any]]) -> dict[str, Any]:
             out[key] = int(sum(v for v in values if v))
         elif key == "by_gap":
             out[key] = [_plain_mean([v[q] for v in values if v]) for q in range(5)]
+        elif key == "reliability":
+            bins = [[v[q] for v in values if v and q < len(v)] for q in range(10)]
+            out[key] = [{k: float(np.mean([b[k] for b in same])) for k in same[0]} for same in bins if same]
         elif key != "ci95":
             out[key] = _plain_mean(values)
     out["ci95"] = [None, None]

@@ -60,18 +60,18 @@ def _mean_places(values: Floats) -> Floats:
     return np.asarray(rankdata(values, method="average"), float)
 
 
-def pair_figures(p: Floats, better: Floats, gap: Floats, call_from: float | None = None) -> dict[str, Any]:
-    """Brier score, calibration error and accuracy by gap quintile of pairs; with `call_from`, how many were called and how
-    many rightly.
-    """
+def pair_figures(p: Floats, better: Floats, gap: Floats) -> dict[str, Any]:
+    """Brier score, calibration error, reliability in ten bins of equal mass, and accuracy by gap quintile of (n,) pairs."""
     r = right(p, better)
     favoured = np.where(better > 0, p, 1 - p)
-    out: dict[str, Any] = {
+    confidence = np.maximum(p, 1 - p)
+    bins = [part for part in np.array_split(np.argsort(confidence, kind="stable"), 10) if len(part)]
+    return {
         "brier": float(np.mean((1 - favoured) ** 2)),
         "ece": calibration_error(p, r),
         "by_gap": gap_quintiles(r, gap),
+        "reliability": [{"confidence": float(confidence[b].mean()), "right": float(r[b].mean()), "pairs": len(b)} for b in bins],
     }
-    return out
 
 
 def bootstrap(values: Floats, i: Ints, j: Ints, n: int, draws: Floats) -> Floats:

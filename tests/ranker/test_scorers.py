@@ -1,0 +1,204 @@
+"""The parts inside: probabilities, linear scorers, the process, trees merged, standardising."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.errors import DataError
+from ranker import trees
+from ranker.blend import calibration_error, probability, too_close_below, weights
+from ranker.linear import Linear, Single, ridge
+from ranker.pairs import far_out, merge_groups, within
+from ranker.process import Process
+from ranker.standardise import Standardiser, holds, indicators, normal_scores, soft, standard_outcome
+from ranker.vocabulary import meaning, resolve
+
+RNG = np.random.default_rng(0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.floats(-800, 800))
+def test_a_sigmoid_and_its_mirror_add_up_to_one_to_the_last_bit(x: float) -> None:
+    there, back = probability(np.array([x, -x]))
+    assert there + back == 1.0
+    assert probability(np.array([0.0]))[0] == 0.5
+
+
+def test_within_lists_every_pair_of_a_unit_once_and_samples_evenly() -> None:
+    unit = np.array([0, 1, 0, 1, 1])
+    assert set(zip(*within(unit), strict=True)) == {(0, 2), (1, 3), (1, 4), (3, 4)}
+    big = np.repeat([0, 1], [2000, 1000])
+    i, j = within(big, limit=5000)
+    assert (big[i] == big[j]).all()
+    assert (i != j).all()
+    assert np.mean(big[i] == 0) == pytest.approx(0.8, abs=0.02)
+
+
+def test_groups_that_share_a_member_become_one() -> None:
+    merged = merge_groups(np.array([0, 0, 1, 2]), np.array([5, 6, 6, 7]))
+    assert len(set(merged[:3])) == 1
+    assert merged[3] != merged[0]
+
+
+def test_a_failed_run_is_far_out_and_keeps_only_its_rank() -> None:
+    y = np.array([36.0, 37, 38, 36.5, 37.5, 38.5, 0.15])
+    unit = np.zeros(7, np.int64)
+    assert far_out(y, unit).tolist() == [False] * 6 + [True]
+    t = standard_outcome(y, unit)
+    assert t.argmin() == 6
+    assert t[6] > -3
+    assert t.mean() == pytest.approx(0)
+
+
+def test_the_ridge_finds_the_weights_and_gives_noise_none() -> None:
+    A = RNG.normal(size=(200, 5))
+    truth = np.array([1.0, -0.5, 0.25, 0, 0])
+    assert ridge(A, A @ truth + 0.1 * RNG.normal(size=200), 199) == pytest.approx(truth, abs=0.05)
+    few, many = RNG.normal(size=(12, 30)), RNG.normal(size=12)
+    assert np.abs(ridge(few, many, 11)).sum() < 1.5
+    wide = RNG.normal(
+        size=(10, 12)
+    )  # more columns than rows: the same answer by the other route, as if two rows of zeros were there
+    y = wide[:, 0] + 0.3 * RNG.normal(size=10)
+    assert ridge(wide, y, 9) == pytest.approx(ridge(np.vstack([wide, np.zeros((2, 12))]), np.append(y, [0, 0]), 9), abs=1e-6)
+
+
+def test_signs_are_kept() -> None:
+    Z = RNG.normal(size=(60, 2))
+    t = Z[:, 0] - Z[:, 1]
+    zeros = np.zeros(60, np.int64)
+    for kind in (Linear, Single):
+        held = kind().fit(Z, t, np.ones(60), zeros, zeros, np.array([1, 1]))
+        assert held.weights[0] > 0
+        assert held.weights[1] == 0
+
+
+def test_one_good_feature_among_noise_takes_the_weight_of_single() -> None:
+    Z = RNG.normal(size=(30, 12))
+    zeros = np.zeros(30, np.int64)
+    found = Single().fit(Z, Z[:, 4] + 0.5 * RNG.normal(size=30), np.ones(30), zeros, zeros).weights
+    assert np.abs(found).argmax() == 4
+    assert abs(found[4]) > 5 * np.abs(np.delete(found, 4)).sum()
+
+
+def process(n: int = 30) -> tuple[Process, np.ndarray, np.ndarray]:
+    Z = np.random.default_rng(1).normal(size=(n, 2))
+    t = np.sin(2 * Z[:, 0])
+    zeros = np.zeros(n, np.int64)
+    every = np.ones((2, n), bool)
+    every[0, :5] = False
+    return Process().fit(Z, t, np.ones(n), zeros, zeros, np.arange(n), every, 0), Z, t
+
+
+def test_the_process_fits_a_curve_and_its_shares_add_up() -> None:
+    fitted, Z, t = process()
+    fresh = np.random.default_rng(2).normal(size=(200, 2)).clip(-1.5, 1.5)
+    assert np.corrcoef(fitted.score(fresh, 0)[-1], np.sin(2 * fresh[:, 0]))[0, 1] > 0.9
+    gap = np.diff(fitted.score(Z[:2], 0)[-1])[0]
+    shares = fitted.between(Z[1], Z[0], 0)
+    assert shares.sum() == pytest.approx(gap, abs=1e-6)
+    same = fitted.between(np.array([1.0, 0.3]), np.array([-1.0, 0.3]), 0)
+    assert same[1] == 0.0
+
+
+def test_the_evidence_gradient_is_that_of_finite_differences() -> None:
+    """The gradient that the optimiser is given leads it to a point that no small step improves."""
+    fitted, Z, t = process()
+    n = len(Z)
+    zeros = np.zeros(n, np.int64)
+
+    def negative(theta: np.ndarray) -> float:
+        K, noise = fitted._covariance(theta, Z, np.ones(n), zeros, zeros, np.arange(n))
+        sign, logdet = np.linalg.slogdet(K + noise)
+        prior = np.array([np.log(0.5), np.log(0.3), np.log(0.4), 0.5 * np.log(fitted.size)])
+        pull = ((theta[:4] - prior) / np.array([1.5, 1.5, 1.0, 0.7])) ** 2
+        return 0.5 * t @ np.linalg.solve(K + noise, t) + 0.5 * logdet + 0.5 * pull.sum()
+
+    best = negative(fitted.theta)
+    for k in range(4):
+        for step in (-0.1, 0.1):
+            moved = fitted.theta.copy()
+            moved[k] += step
+            if abs(moved[k] - np.array([np.log(0.5), np.log(0.3), np.log(0.4), 0.5 * np.log(fitted.size)])[k]) < 5:
+                assert negative(moved) > best - 1e-4
+
+
+def test_merged_boosters_predict_their_mean_and_keep_their_parts() -> None:
+    Z = RNG.normal(size=(40, 3))
+    t = Z[:, 0] + 0.1 * RNG.normal(size=40)
+    ones = np.ones(40)
+    several = [trees.fit(Z, t, ones, rounds=15, seed=k) for k in range(3)]
+    one = trees.merge(several)
+    each = np.array([b.predict(Z) for b in several])
+    assert one.predict(Z) == pytest.approx(each.mean(0), abs=1e-9)
+    assert trees.per_bag(one, trees.leaf_values(one), Z, [b.num_trees() for b in several]) == pytest.approx(each, abs=1e-9)
+    shap = trees.parts(one, Z)
+    assert shap[0].sum() - shap[1].sum() == pytest.approx(one.predict(Z)[0] - one.predict(Z)[1], abs=1e-9)
+    with pytest.raises(DataError, match="not a LightGBM model"):
+        trees.read("nonsense")
+
+
+def test_blend_weights_follow_the_better_scorer_and_the_slope_calibrates() -> None:
+    rng = np.random.default_rng(5)
+    truth = rng.normal(size=4000)
+    better = np.where(rng.random(4000) < probability(2 * truth), 1.0, -1.0)
+    gap = np.column_stack([truth, rng.normal(size=4000)])
+    found = weights(gap, better, np.ones(4000), 4000, [1, 1])
+    assert found[0] == pytest.approx(2.0, abs=0.2)
+    assert found[1] < 0.1
+    p = probability(gap @ found)
+    right = np.where(better > 0, p > 0.5, p < 0.5).astype(float)
+    assert calibration_error(p, right) < 0.03
+    bound = too_close_below(p, right, np.ones(4000), 0.1, 1000)
+    called = np.maximum(p, 1 - p) >= bound
+    assert right[called].mean() >= 0.885
+    assert called.mean() > 0.3
+
+
+def test_far_values_are_bent_but_stay_in_order() -> None:
+    z = np.linspace(-50, 50, 1001)
+    assert (np.diff(soft(z)) > 0).all()
+    assert soft(np.array([1.5]))[0] == 1.5
+    assert np.abs(soft(z)).max() < 6
+
+
+def test_rank_scores_are_symmetric_and_tell_missing_values_apart() -> None:
+    scores = normal_scores(np.array([1.0, 2, 3, 4, np.nan]), np.array([1.0, 2, 3, 4]))
+    assert scores[:4] == pytest.approx(-scores[:4][::-1])
+    assert np.isnan(scores[4])
+
+
+def test_the_parts_of_a_configuration_are_indicators() -> None:
+    column = pd.Series(["SC", "SC+CLM", "CLM", "SC+CLM", "SC", "CLM", "UL2", None])
+    found = indicators(column, np.arange(8), 24)
+    assert "~SC" in found
+    assert "~CLM" in found
+    assert holds("SC+PLM", ["~SC", "=SC", "~CLM", "!SC"]).tolist() == [1, 0, 0, 1]
+    assert indicators(pd.Series([f"name-{k}" for k in range(8)]), np.arange(8), 24) == []
+
+
+def test_a_zoo_of_another_scale_is_standardised_by_itself_and_a_pair_mostly_by_the_training() -> None:
+    X = pd.DataFrame({"ppl_clm": np.exp(RNG.normal(1.0, 0.1, 40))})
+    learnt = Standardiser().fit(X, np.zeros(40, np.int64), np.arange(40))
+    other = pd.DataFrame({"ppl_clm": np.exp(RNG.normal(6.0, 0.5, 40))})
+    raw = learnt.raw(other)
+    context = learnt.context(raw)
+    assert context.outside == ("ppl_clm",)
+    assert np.std(learnt.standardise(raw, context)) == pytest.approx(1.0, abs=0.3)
+    pair = learnt.raw(X[:2])
+    assert learnt.context(pair).spread[0] == pytest.approx(learnt.columns[0].spread, rel=0.5)
+
+
+def test_names_say_what_a_column_is() -> None:
+    assert meaning("inv_ppl_clm").quantity == meaning("ppl_clm").quantity == "ppl_clm"
+    assert meaning("inv_ppl_clm").column_direction == 1
+    assert meaning("ppl_clm").column_direction == -1
+    assert meaning("inv_ppl_clm").apply(np.array([0.25])) == pytest.approx(meaning("ppl_clm").apply(np.array([4.0])))
+    assert meaning("learning_rate").configuration
+    assert meaning("something else").direction == 0
+    assert resolve(["ppl_sc", "kshot_acc"], ["ppl_sc_t5", "kshot_rag", "x"]) == {"ppl_sc": "ppl_sc_t5", "kshot_acc": "kshot_rag"}
+    assert resolve(["kshot_cms", "kshot_rag"], ["kshot_acc"]) == {}
