@@ -68,7 +68,9 @@ def _figures(result: dict[str, Any]) -> str:
 
 
 def train(
-    tables: Annotated[list[str], typer.Argument(metavar="TABLE...", help="Comparison tables to fit on.")],
+    tables: Annotated[
+        list[str] | None, typer.Argument(metavar="TABLE...", help="Comparison tables to fit on; none: the default ranker.")
+    ] = None,
     name: Annotated[str, typer.Option("--name", help="Name in the MLflow registry.")] = "foretune-ranker",
     as_json: JSON_OPTION = False,
 ) -> None:
@@ -81,7 +83,7 @@ def train(
     from serving.catalogue import is_reference, read_table
     from training.fit import train as run
 
-    given = [read_table(t).assign(zoo=t) if is_reference(t) else t for t in tables]
+    given = [read_table(t).assign(zoo=t) if is_reference(t) else t for t in tables or []]
     fitted = run(given, name=name, root=root())
     if fitted.note:
         say(fitted.note)

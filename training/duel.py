@@ -89,6 +89,8 @@ def duel(
     if len(names) < FEWEST:
         raise DataError(f"{len(names)} different checkpoints", where="history", remedy=f"a comparison needs at least {FEWEST}")
     rng = np.random.default_rng(seed)
+    known = set(champion_unit)
+    champions: dict[frozenset[str], LearningToCompare] = {}
     found: list[pd.DataFrame] = []
     for _ in range(splits):
         held = set(rng.choice(names, size=max(2, round(held_share * len(names))), replace=False))
@@ -96,7 +98,10 @@ def duel(
         old = champion_table[[u not in held for u in champion_unit]]
         try:
             challenger = fit(_usable(table[outside]), features=features, params=challenger_params)
-            champion = fit(_usable(old), params=champion_params)
+            key = frozenset(held & known)
+            if key not in champions:  # a champion that knew none of the checkpoints held out is the same in every split
+                champions[key] = fit(_usable(old), params=champion_params)
+            champion = champions[key]
         except DataError:
             continue  # what is left of one of the two has nothing to compare
         for (_, task), zoo in table.groupby(["zoo", "task"], sort=True):

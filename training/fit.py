@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ranker import LearningToCompare
 
 METHODS = ("ltc", "logistic", "configuration", "best-single")
+DEFAULT_METHODS = ("ltc", "logistic", "best-single", "single:ppl_clm")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def train(
     params: Mapping[str, Any] | None = None,
     root: Path | str | None = None,
 ) -> Fitted:
-    """Fit LearningToCompare on one or several comparison tables and register it.
+    """Fit LearningToCompare on one or several comparison tables and register it; without a table, register the default ranker.
 
     A table without a `zoo` column is a zoo of its own, called by the file's stem: outcomes are compared within a zoo only. The
     figures beside the version are those of `splits` hold-outs of checkpoints, next to the baselines; the registered ranker is
@@ -71,6 +72,8 @@ def train(
     from training import tracking
 
     tracking.check_name(name)
+    if not tables:
+        return _default(name, root)
     table = combined(tables)
     evaluation, note = held_out(table, features=features, splits=splits, train_share=train_share, seed=seed, params=params)
     ranker = fit(table, features=features, params=params)
@@ -85,8 +88,59 @@ def train(
         report=evaluation,
         root=root,
     )
-    moved = tracking.alias_version(name, root=root) is None and tracking.move_alias(name, version, expected=None, root=root)
-    return Fitted(name, version, moved, len(table), int(units(table).nunique()), evaluation, note)
+    return Fitted(name, version, _first(name, version, root), len(table), int(units(table).nunique()), evaluation, note)
+
+
+def _first(name: str, version: str, root: Path | str | None) -> bool:
+    """Make the version the champion if there is none; whether it was done."""
+    from training import tracking
+
+    return tracking.alias_version(name, root=root) is None and tracking.move_alias(name, version, expected=None, root=root)
+
+
+def _default(name: str, root: Path | str | None) -> Fitted:
+    """Register the ranker of a new installation with its hold-out figures."""
+    from ranker.evaluate import evaluate
+    from ranker.reference import default_ranker
+
+    recipe = default_ranker().get_params()
+    table = reference_table()
+    evaluation = evaluate(table, methods=DEFAULT_METHODS, parameters=recipe, splits=10)
+    version = register_default(name, evaluation, root=root)
+    return Fitted(name, version, _first(name, version, root), len(table), int(units(table).nunique()), evaluation)
+
+
+def reference_table() -> pd.DataFrame:
+    """The table that the default ranker is fitted on, as the zoo `zeng2025`."""
+    from ranker.reference import shared_vocabulary
+
+    return shared_vocabulary().assign(zoo="zeng2025")
+
+
+def register_default(name: str, evaluation: Mapping[str, Any] | None = None, *, root: Path | str | None = None) -> str:
+    """Register the default ranker as a version, tagged `foretune.reference`; the alias stays.
+
+    Its table is kept with it, but it is no part of history: retraining learns from what was measured here.
+    """
+    from ranker.reference import default_ranker
+    from training import tracking
+
+    ranker = default_ranker()
+    return tracking.register_ranker(
+        ranker,
+        reference_table(),
+        figures(evaluation or {}),
+        name,
+        params=ranker.get_params(),
+        tags={
+            "foretune.reference": "true",
+            "foretune.decision": "default",
+            "foretune.reason": "the ranker of a new installation",
+        },
+        report=evaluation,
+        derived=True,
+        root=root,
+    )
 
 
 def combined(tables: Sequence[Path | str | pd.DataFrame]) -> pd.DataFrame:
@@ -95,8 +149,6 @@ def combined(tables: Sequence[Path | str | pd.DataFrame]) -> pd.DataFrame:
 
     from ranker.table import check, read
 
-    if not tables:
-        raise DataError("no table", where="train", remedy="give at least one comparison table")
     parts: list[pd.DataFrame] = []
     for number, source in enumerate(tables):
         table = check(source) if isinstance(source, pd.DataFrame) else read(source)
@@ -125,19 +177,33 @@ def units(table: pd.DataFrame) -> pd.Series:
 def fit(
     table: pd.DataFrame, *, features: Sequence[str] | None = None, params: Mapping[str, Any] | None = None
 ) -> LearningToCompare:
-    """LearningToCompare fitted on a checked comparison table."""
+    """LearningToCompare fitted on a checked comparison table.
+
+    Raises
+    ------
+    DataError : too few checkpoints, or no usable column
+    """
+    from lightgbm.basic import LightGBMError
+
     from ranker import LearningToCompare
     from ranker.table import features_of
 
     columns = features_of(table, features)
-    return LearningToCompare(**(params or {})).fit(
-        table[columns],
-        table["outcome"],
-        task=table["task"],
-        group=units(table),
-        zoo=table["zoo"] if "zoo" in table.columns else None,
-        outcome_sd=table["outcome_sd"] if "outcome_sd" in table.columns and table["outcome_sd"].notna().any() else None,
-    )
+    try:
+        return LearningToCompare(**(params or {})).fit(
+            table[columns],
+            table["outcome"],
+            task=table["task"],
+            group=units(table),
+            zoo=table["zoo"] if "zoo" in table.columns else None,
+            outcome_sd=table["outcome_sd"] if "outcome_sd" in table.columns and table["outcome_sd"].notna().any() else None,
+        )
+    except LightGBMError as error:
+        raise DataError(
+            f"a ranker cannot be fitted on {units(table).nunique()} checkpoints ({error})",
+            where="the table",
+            remedy="record outcomes of more checkpoints",
+        ) from None
 
 
 def held_out(
@@ -150,6 +216,8 @@ def held_out(
     params: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Figures on held-out checkpoints beside the baselines, or {} and the reason why there can be none."""
+    from lightgbm.basic import LightGBMError
+
     from ranker.evaluate import evaluate
     from ranker.table import configurations_of, features_of
 
@@ -166,7 +234,7 @@ def held_out(
             parameters=dict(params or {}),
         )
         return found, ""
-    except DataError as error:
+    except (DataError, LightGBMError) as error:
         return {}, f"no hold-out figures: {error}"
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from features.errors import DataError, FailedError, UserError
 from training.duel import Verdict, duel
-from training.fit import fit
+from training.fit import fit, reference_table, register_default
 from training.tracking import RANKER
 
 if TYPE_CHECKING:
@@ -190,38 +190,24 @@ class _Retraining:
 
     def _champion(self) -> str | None:
         """The champion's version. Where there is none, the default ranker becomes it (not in a dry run: None)."""
-        from ranker.reference import default_ranker, shared_vocabulary
         from training import tracking
 
         version = tracking.alias_version(self.name, root=self.root)
         if version is not None or self.dry:
             return version
         known = [v for v in tracking.versions(self.name, root=self.root) if v.tags.get(REFERENCE) == "true"]
-        version = (
-            str(known[0].version)
-            if known
-            else tracking.register_ranker(
-                default_ranker(),
-                shared_vocabulary().assign(zoo="zeng2025"),
-                None,
-                self.name,
-                params=default_ranker().get_params(),
-                tags={REFERENCE: "true", DECISION: "default", REASON: "the ranker of a new installation"},
-                derived=True,
-                root=self.root,
-            )
-        )
+        version = str(known[0].version) if known else register_default(self.name, root=self.root)
         tracking.move_alias(self.name, version, expected=None, root=self.root)
         self.say(f"  no champion yet: the default ranker is registered as version {version}")
         return tracking.alias_version(self.name, root=self.root)
 
     def _recipe(self, champion: str | None) -> tuple[dict[str, Any], pd.DataFrame]:
         """Parameters and training table of the champion."""
-        from ranker.reference import default_ranker, shared_vocabulary
+        from ranker.reference import default_ranker
         from training import tracking
 
         if champion is None:
-            return default_ranker().get_params(), shared_vocabulary().assign(zoo="zeng2025")
+            return default_ranker().get_params(), reference_table()
         ranker, _ = tracking.load_version(self.name, champion, root=self.root)
         table = tracking.training_table(self.name, champion, root=self.root)
         if table is None:
