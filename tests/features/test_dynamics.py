@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from scipy import stats
 from features.dynamics.cartography import AMBIGUOUS, EASY, HARD, coordinates, read_dynamics, read_trainer_state, regions
 from features.dynamics.curves import course, power_law
 from features.dynamics.points import against_labels, agreement, cluster, coefficients, correlations, scaling, standardised
+from features.dynamics.published import TASKS, cartography, pythia
 from features.dynamics.relatedness import detrended, effective_size, holm, p_value, relatedness
 from features.dynamics.trajectories import Trajectories
 from features.errors import DataError
@@ -249,3 +251,29 @@ def test_trajectories_survive_their_file_and_refuse_another(tmp_path) -> None:
         Trajectories.load(tmp_path / "bad.npz")
     with pytest.raises(DataError, match="shape"):
         Trajectories("t", ("a",), np.array([1]), ("x",), np.zeros((2, 1)), np.zeros((1, 1)), np.zeros((1, 1)))
+
+
+def test_published_tables_go_through_the_same_code(tmp_path) -> None:
+    """A made-up table of Pythia's shape, in which two tasks follow one course and the others noise."""
+    rng, rows = np.random.default_rng(0), []
+    for step in range(12):
+        shared = rng.normal()
+        for task in TASKS:
+            acc = shared if task in ("arc_easy", "piqa") else rng.normal()
+            rows.append({"release": "v1", "model": "m", "step": step, "shots": 0, "task": task, "acc": acc})
+    path = tmp_path / "table.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    assert "| piqa | 1.00 |" in pythia(path)
+    pd.DataFrame(rows).query("step < 5").to_csv(path, index=False)
+    with pytest.raises(DataError, match="ten checkpoints"):
+        pythia(path)
+    pd.DataFrame({"model": ["m"]}).to_csv(path, index=False)
+    with pytest.raises(DataError, match="no column"):
+        pythia(path)
+
+
+def test_published_coordinates_are_checked_against_what_a_standard_deviation_can_be(tmp_path) -> None:
+    path = tmp_path / "map.jsonl"
+    rows = [{"confidence": 0.5, "variability": 0.5, "correctness": 3}, {"confidence": 0.9, "variability": 0.31, "correctness": 6}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert "2 examples; 1 outside" in cartography(path, epochs=6)
