@@ -35,6 +35,7 @@ EXTRACTORS: dict[str, str] = {
     "kshot": "features.kshot:KShot",
     "transferability": "features.transferability.extractor:Transferability",
     "probe": "features.probe.extractor:Probe",
+    "fisher": "features.fisher:TaskFisher",
 }
 
 
