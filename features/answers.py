@@ -143,8 +143,10 @@ def _fitted(
         over = [(i, more) for i, more in zip(open_places, excess, strict=True) if more > 0]
         for i, more in over:
             if not drawn[i]:
+                alone = _excess(scorer, [_pairs(task, example, (), template) for example in examples])
                 raise CheckpointError(
-                    f"the prompt of example {examples[i].id!r} is {more} tokens over its window of {scorer.model.max_length}",
+                    f"{sum(size > 0 for size in alone)} of {len(examples)} questions do not fit its window of "
+                    f"{scorer.model.max_length} tokens even without shots; that of example {examples[i].id!r} is {more} over it",
                     where=f"{scorer.model.name} on {task.name}",
                     remedy="cut it in doc_to_text, e.g. {{ text[:1000] }}",
                 )

@@ -99,11 +99,18 @@ def dtype_name(dtype: str, device: str) -> str:
     """The dtype that will compute: "auto" is float32 on the CPU, bfloat16 on CUDA."""
     if dtype != "auto":
         return str(dtype).removeprefix("torch.")
-    if device == "cpu":
+    if device == "cpu" or not _may_have_cuda():
         return "float32"
     import torch
 
     return "bfloat16" if (device != "auto" and device.startswith("cuda")) or torch.cuda.is_available() else "float32"
+
+
+def _may_have_cuda() -> bool:
+    """False where the operating system shows no accelerator at all: then there is no need to import torch to ask it."""
+    if sys.platform == "linux":
+        return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd"))
+    return sys.platform != "darwin"
 
 
 def units(selection: Selection, tasks: Sequence[Task]) -> list[tuple[Extractor, Task | None]]:
