@@ -182,7 +182,7 @@ class Jobs:
             if row is not None:
                 db.execute(
                     "UPDATE jobs SET status = 'in_progress', device = ?, executed = ?, done = 0, attempts = attempts + 1, "
-                    "error = NULL WHERE id = ?",
+                    "error = NULL, result = NULL WHERE id = ?",
                     (device, time.time(), row["id"]),
                 )
             db.execute("COMMIT")
@@ -192,11 +192,20 @@ class Jobs:
         with self._open() as db:
             db.execute("UPDATE jobs SET done = ?, total = ? WHERE id = ? AND status = 'in_progress'", (done, total, job))
 
-    def complete(self, job: str, result: dict[str, Any]) -> None:
+    def found(self, job: str, result: dict[str, Any]) -> None:
+        """Keep what a job found; it is completed once the service knows it."""
+        with self._open() as db:
+            text = json.dumps(result, allow_nan=False)
+            db.execute("UPDATE jobs SET result = ? WHERE id = ? AND status = 'in_progress'", (text, job))
+
+    def complete(self, job: str) -> None:
+        """Call a job completed; without a result it has failed."""
         with self._open() as db:
             db.execute(
-                "UPDATE jobs SET status = 'completed', completed = ?, result = ? WHERE id = ? AND status = 'in_progress'",
-                (time.time(), json.dumps(result, allow_nan=False), job),
+                "UPDATE jobs SET status = CASE WHEN result IS NULL THEN 'failed' ELSE 'completed' END, "
+                "error = CASE WHEN result IS NULL THEN coalesce(error, 'it found nothing') ELSE error END, "
+                "completed = ? WHERE id = ? AND status = 'in_progress'",
+                (time.time(), job),
             )
 
     def fail(self, job: str, error: str) -> None:
@@ -218,7 +227,7 @@ class Runner:
     ----------
     devices : names as `features.model.load` takes them
     environment : variables for the processes
-    finished : called after each job
+    finished : called after each measurement, before its job is completed, so that who waited for it finds its features known
     """
 
     def __init__(self, jobs: Jobs, devices: Sequence[str], environment: dict[str, str], finished: Callable[[], None]) -> None:
@@ -268,14 +277,15 @@ class Runner:
                 if job is None:
                     self._stop.wait(0.25)
                     continue
-                self._measure(job["task_id"], device)
-                self.finished()
+                if self._measure(job["task_id"], device):
+                    self.finished()
+                    self.jobs.complete(job["task_id"])
             except Exception:
                 log.exception("the job queue stumbled")
                 self._stop.wait(1.0)
 
-    def _measure(self, job: str, device: str) -> None:
-        """Run one job to its end; kill it when it is canceled or the service stops."""
+    def _measure(self, job: str, device: str) -> bool:
+        """Run one job to its end; kill it when it is canceled or the service stops. Says whether it came to its end."""
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
                 [sys.executable, "-m", "serving.measure", str(self.jobs.path), job],
@@ -288,7 +298,7 @@ class Runner:
             try:
                 while process.poll() is None:
                     if self._stop.wait(0.2) or self.jobs.status(job)["status"] != "in_progress":
-                        return
+                        return False
             finally:
                 if process.poll() is None:
                     process.terminate()
@@ -303,3 +313,5 @@ class Runner:
                 ]
                 self.jobs.fail(job, lines[-1])
                 log.error("job %s failed: %s", job, lines[-1])
+                return False
+            return True

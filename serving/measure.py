@@ -53,7 +53,7 @@ def measure(jobs: Jobs, job: str, settings: Settings, device: str) -> None:
     if not len(good):
         raise UserError(failed[0] if failed else "nothing was measured", where=row["checkpoint"])
     keep = ["task", "name", "value", "text", "stderr", "count", "seconds", "direction"]
-    jobs.complete(job, {"features": finite(good[keep].astype(object).to_dict("records")), "failed": failed})
+    jobs.found(job, {"features": finite(good[keep].astype(object).to_dict("records")), "failed": failed})
 
 
 def _follow_parent(parent: int) -> None:

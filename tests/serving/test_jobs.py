@@ -1,0 +1,119 @@
+"""Measurements in the background: the queue's rules, and a real measurement that survives kill -9 of the service."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import TOKEN, Server
+
+from features.errors import UnknownNameError, UserError
+from serving.client import Client
+from serving.jobs import ATTEMPTS, Jobs
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Jobs:
+    return Jobs(tmp_path / "jobs.db")
+
+
+def test_jobs_are_claimed_in_order_and_once(jobs: Jobs) -> None:
+    submitted = [jobs.submit(f"c{i}", ["t"])["task_id"] for i in range(8)]
+    claimed: list[str] = []
+    lock = threading.Lock()
+
+    def work() -> None:
+        while (job := jobs.claim("cpu")) is not None:
+            with lock:
+                claimed.append(job["task_id"])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(claimed) == sorted(submitted)
+    first, second = jobs.submit("x", ["t"])["task_id"], jobs.submit("y", ["t"])["task_id"]
+    assert [jobs.claim("cpu")["task_id"], jobs.claim("cpu")["task_id"]] == [first, second]  # type: ignore[index]
+
+
+def test_asking_twice_for_what_waits_is_one_job(jobs: Jobs) -> None:
+    assert jobs.submit("c", ["t"])["task_id"] == jobs.submit("c", ["t"])["task_id"]
+    assert jobs.submit("c", ["t", "u"])["task_id"] != jobs.submit("c", ["t"])["task_id"]
+    with pytest.raises(UserError, match="waiting already"):
+        jobs.submit("d", ["t"], most=2)
+
+
+def test_progress_gives_the_seconds_left(jobs: Jobs) -> None:
+    job = jobs.submit("c", ["t"])["task_id"]
+    jobs.claim("cpu")
+    time.sleep(0.05)
+    jobs.progress(job, 5, 10)
+    status = jobs.status(job)
+    assert (status["done"], status["total"], status["status"]) == (5, 10, "in_progress")
+    assert status["seconds_left"] >= 0
+    jobs.found(job, {"features": [], "failed": []})
+    assert jobs.status(job)["status"] == "in_progress"
+    jobs.complete(job)
+    assert jobs.result(job)["checkpoint"] == "c"
+    assert jobs.cancel(job)["status"] == "completed"
+
+
+def test_a_restart_puts_an_interrupted_job_back_until_it_was_tried_too_often(jobs: Jobs) -> None:
+    job = jobs.submit("c", ["t"])["task_id"]
+    for _ in range(ATTEMPTS):
+        assert jobs.claim("cpu")["task_id"] == job  # type: ignore[index]
+        left = jobs.requeue()
+    assert left == 0
+    assert jobs.status(job)["status"] == "failed"
+    assert "attempts" in jobs.status(job)["error"]
+
+
+def test_a_canceled_job_is_not_claimed_and_its_process_cannot_complete_it(jobs: Jobs) -> None:
+    waiting, running = jobs.submit("a", ["t"])["task_id"], jobs.submit("b", ["t"])["task_id"]
+    jobs.cancel(waiting)
+    assert jobs.claim("cpu")["task_id"] == running  # type: ignore[index]
+    jobs.cancel(running)
+    jobs.found(running, {"features": []})
+    jobs.complete(running)
+    assert jobs.status(running)["status"] == "canceled"
+    with pytest.raises(UserError, match="canceled"):
+        jobs.result(running)
+    with pytest.raises(UnknownNameError):
+        jobs.status("nope")
+
+
+def test_a_measurement_killed_with_the_service_goes_on_after_a_restart(zoo_folder: Path, tmp_path: Path) -> None:
+    server = Server(tmp_path, token=TOKEN, environment={"FORETUNE_LIMIT": "8"})
+    arguments = ("--zoo", str(zoo_folder / "zoo.yaml"), "--task", str(zoo_folder / "films.yaml"))
+    try:
+        client = Client(server.start(*arguments).url, token=TOKEN)
+        assert client.checkpoints() == [{"name": n, "measured": ["films"], "listed": True} for n in ("llama", "gpt2")]
+        first, second = client.submit("llama")["task_id"], client.submit("gpt2", ["films"])["task_id"]
+        status = _until(client, first, lambda s: s["done"] > 0 or s["status"] == "completed")
+        server.stop(kill=True)
+        kept = status["done"]
+
+        client = Client(server.start(*arguments).url, token=TOKEN)
+        found = client.wait(first, seconds=200)
+        names = {f["name"] for f in found["features"]}
+        assert {"ppl_clm", "kshot_acc"} <= names
+        assert client.status(first)["done"] >= kept
+        client.wait(second, seconds=200)
+        answer = client.compare("films", "llama", "gpt2")
+        assert {r["feature"] for r in answer["reasons"]} >= {"ppl_clm", "kshot_acc"}
+        assert len(client.rank("films")["ranking"]) == 2
+    finally:
+        server.stop()
+
+
+def _until(client: Client, job: str, reached: Any, seconds: float = 200) -> Any:
+    end = time.monotonic() + seconds
+    while not reached(status := client.status(job)):
+        assert time.monotonic() < end, status
+        assert status["status"] in ("pending", "in_progress"), status
+        time.sleep(0.1)
+    return status
