@@ -7,6 +7,7 @@ from typing import Any
 
 from features.errors import CheckpointError, DataError
 from features.model import Model
+from features.scoring.tokens import batch_encode
 
 
 class Encoder:
@@ -30,14 +31,14 @@ class Encoder:
     def encode(self, texts: Sequence[str], *, special: bool | None = None) -> list[list[int]]:
         """Token ids of each text. `special` None adds the tokenizer's special tokens, unless the text brings its own BOS."""
         if special is not None:
-            return self._batch(list(texts), special)
+            return batch_encode(self.tokenizer, texts, special=special)
         bare = [i for i, text in enumerate(texts) if self._prefix_text is not None and text.startswith(self._prefix_text)]
         if not bare:
-            return self._batch(list(texts), True)
+            return batch_encode(self.tokenizer, texts, special=True)
         found: list[list[int]] = [[]] * len(texts)
         others = sorted(set(range(len(texts))) - set(bare))
         for places, flag in ((bare, False), (others, True)):
-            for place, ids in zip(places, self._batch([texts[i] for i in places], flag), strict=True):
+            for place, ids in zip(places, batch_encode(self.tokenizer, [texts[i] for i in places], special=flag), strict=True):
                 found[place] = ids
         return found
 
@@ -63,9 +64,7 @@ class Encoder:
                 prefix = self.prefix_id
                 head, tail = (tail[:1], tail[1:]) if tail[:1] == [prefix] else ([prefix], tail)
             if not tail:
-                raise DataError(
-                    "the continuation has no tokens", where=f"request {place}", remedy="every continuation needs text"
-                )
+                raise _no_tokens(place, requests[place][1])
             found.append((head, tail))
         return found
 
@@ -79,7 +78,7 @@ class Encoder:
     def affixes(self) -> tuple[list[int], list[int]]:
         """The special tokens that the tokenizer puts before and after a text."""
         if self._affixes is None:
-            bare, whole = self._batch(["a"], False)[0], self._batch(["a"], True)[0]
+            bare, whole = (batch_encode(self.tokenizer, ["a"], special=flag)[0] for flag in (False, True))
             start = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), None)
             self._affixes = ([], []) if start is None else (whole[:start], whole[start + len(bare) :])
         return self._affixes
@@ -88,12 +87,13 @@ class Encoder:
         ordered = sorted(texts)
         return dict(zip(ordered, self.encode(ordered, special=special), strict=True))
 
-    def _batch(self, texts: list[str], special: bool) -> list[list[int]]:
-        if not texts:
-            return []
-        return self.tokenizer(
-            texts, add_special_tokens=special, return_attention_mask=False, return_token_type_ids=False, verbose=False
-        )["input_ids"]
+
+def _no_tokens(place: int, continuation: str) -> DataError:
+    where = f"request {place}"
+    if not continuation:
+        return DataError("the continuation has no tokens", where=where, remedy="every continuation needs text")
+    what = f"the continuation {continuation!r} has no tokens of its own: they melt into the context's"
+    return DataError(what, where=where, remedy="begin it with a space")
 
 
 def _move_spaces(context: str, continuation: str) -> tuple[str, str]:

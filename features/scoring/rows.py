@@ -1,4 +1,4 @@
-"""Requests of token ids as rows to compute: cut to the window, the scored positions, one masked copy per token of a masked model."""
+"""Requests of token ids as rows to compute: cut to the window, with the scored positions; a masked copy per masked token."""
 
 from __future__ import annotations
 

@@ -18,11 +18,15 @@ class Trunk:
         self.whole = self.base is module
         self._output: Any = None
 
-    def states(self, **inputs: Any) -> Any:
-        """Last hidden states, (B, T, W)."""
+    def run(self, **inputs: Any) -> Any:
+        """The base model's whole answer."""
         output = self.base(**inputs)
         self._output = type(output)
-        return output[0]
+        return output
+
+    def states(self, **inputs: Any) -> Any:
+        """Last hidden states, (B, T, W)."""
+        return self.run(**inputs)[0]
 
     def logits(self, states: Any) -> Any:
         """(S, V) logits of (S, W) hidden states, as the module itself would compute them."""

@@ -1,0 +1,289 @@
+"""A checkpoint loads as what it is, has its content as its identity, and says what is wrong with it when it does not load."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from features import weights
+from features.errors import CheckpointError
+from features.model import kind_of, load, n_parameters, prefetch, weights_digest
+
+
+@pytest.fixture
+def copy(models: Path, tmp_path: Path) -> Path:
+    """A copy of the llama checkpoint that a test may spoil."""
+    return Path(shutil.copytree(models / "llama", tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "window"),
+    [
+        ("llama", "causal", 512),
+        ("gpt2", "causal", 256),
+        ("mistral", "causal", 512),
+        ("t5", "seq2seq", 2048),
+        ("bert", "masked", 256),
+    ],
+)
+def test_kind_and_window_come_from_the_configuration(models: Path, name: str, kind: str, window: int) -> None:
+    model = load(models / name, device="cpu")
+    assert (model.kind, model.max_length, model.name, model.headless) == (kind, window, name, False)
+    assert model.dtype == torch.float32
+    assert not model.module.training
+    assert n_parameters(model) == sum(p.numel() for p in model.module.parameters())
+
+
+def test_dtype_is_the_one_asked_for(models: Path) -> None:
+    model = load(models / "llama", device="cpu", dtype="bfloat16")
+    assert model.module.get_input_embeddings().weight.dtype == torch.bfloat16
+    with pytest.raises(CheckpointError, match="no such dtype: 'int8'"):
+        load(models / "llama", device="cpu", dtype="int8")
+
+
+def test_digest_is_the_content_and_not_the_place(copy: Path, models: Path) -> None:
+    assert weights_digest(copy) == weights_digest(models / "llama") == load(copy, device="cpu").digest
+    (copy / "README.md").write_text("words about it")
+    assert weights_digest(copy) == weights_digest(models / "llama")
+    assert len({weights_digest(models / name) for name in ("llama", "gpt2", "mistral", "t5", "bert")}) == 5
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_any_byte_of_weights_configuration_or_tokenizer_changes_the_digest(copy: Path, file: str) -> None:
+    before = weights_digest(copy)
+    content = bytearray((copy / file).read_bytes())
+    content[-2] ^= 1
+    (copy / file).write_bytes(content)
+    assert weights_digest(copy) != before
+
+
+def test_remembered_hash_is_forgotten_when_the_file_changes_in_place(copy: Path) -> None:
+    file = copy / "model.safetensors"
+    past = time.time() - 1000
+    os.utime(file, (past, past))
+    before = weights_digest(copy)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, (past, past))  # the same size and the same time of modification
+    assert weights_digest(copy) != before
+
+
+def test_prefetch_reads_the_next_checkpoint_and_is_silent_about_a_broken_one(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    monkeypatch.setattr(weights, "file_hash", lambda file: read.append(file.name) or "0")
+    prefetch(copy).join(timeout=30)
+    assert "model.safetensors" in read
+    prefetch(tmp_path / "nothing" / "here" / "at-all").join(timeout=30)
+
+
+def test_missing_folder_is_named_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere: no such folder; give a folder of save_pretrained"):
+        load(tmp_path / "nowhere")
+
+
+def test_file_in_place_of_a_folder_is_said(models: Path) -> None:
+    with pytest.raises(CheckpointError, match="a file where a folder is needed"):
+        load(models / "llama" / "config.json")
+
+
+def test_name_that_the_hub_does_not_give_is_the_checkpoints_error() -> None:
+    with pytest.raises(CheckpointError, match="no-one/nothing-at-all: neither a folder here nor to be had from the Hub"):
+        load("no-one/nothing-at-all")
+
+
+def test_truncated_weights_are_named_with_their_size(copy: Path) -> None:
+    file = copy / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=rf"model\.safetensors: truncated: {len(whole) // 2} bytes of {len(whole)}"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"short", b"\xff" * 400, struct.pack("<Q", 8) + b"not json", struct.pack("<Q", 2) + b"[]"]
+)
+def test_damaged_weights_are_named(copy: Path, content: bytes) -> None:
+    (copy / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: not a safetensors file, or its header is damaged"):
+        load(copy)
+
+
+def test_missing_shard_is_named(copy: Path) -> None:
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
+    with pytest.raises(CheckpointError, match=r"model-00001-of-00002\.safetensors: a weight file is missing"):
+        load(copy)
+    (copy / "model.safetensors.index.json").write_text("{")
+    with pytest.raises(CheckpointError, match="the index of the weights cannot be read"):
+        load(copy)
+
+
+def test_tensor_missing_from_the_weights_is_never_made_up(copy: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(copy / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"weights are missing: model\.layers\.1\.mlp\.up_proj\.weight"):
+        load(copy)
+
+
+def test_encoder_without_a_head_loads_as_headless(models: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, BertModel
+
+    folder = tmp_path / "encoder"
+    BertModel.from_pretrained(models / "bert").save_pretrained(folder)
+    AutoTokenizer.from_pretrained(models / "bert").save_pretrained(folder)
+    model = load(folder, device="cpu")
+    assert (model.kind, model.headless) == ("masked", True)
+
+
+def _only_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def _only_gguf(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "small.gguf")
+
+
+def _adapter(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text("{}")
+
+
+def _run(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "checkpoint-500").mkdir()
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_only_pickle, r"only pickled weights \(pytorch_model\.bin\); convert them to safetensors, or allow pickle"),
+        (_only_gguf, r"GGUF weights \(small\.gguf\); name the file: gguf_file: small\.gguf"),
+        (_adapter, r"an adapter, not a checkpoint; merge it into its base model"),
+        (_run, r"a folder of training checkpoints; name one of them, e\.g\. checkpoint-500"),
+        (_empty, r"no weights \(\*\.safetensors\); give the folder that save_pretrained wrote"),
+    ],
+)
+def test_folder_of_another_kind_is_told_what_it_is(copy: Path, spoil: object, message: str) -> None:
+    spoil(copy)  # type: ignore[operator]
+    with pytest.raises(CheckpointError, match=message):
+        load(copy)
+
+
+def test_folder_without_a_configuration_is_told(copy: Path) -> None:
+    (copy / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no config\.json beside the weights"):
+        load(copy)
+
+
+def test_pickled_weights_load_when_they_are_allowed_by_name(copy: Path) -> None:
+    from safetensors.torch import load_file
+
+    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    assert load(copy, device="cpu", allow_pickle=True).kind == "causal"
+
+
+def test_model_that_is_no_language_model_is_told(copy: Path) -> None:
+    from transformers import ViTConfig
+
+    with pytest.raises(CheckpointError, match=r"not a language model \(vit\)"):
+        kind_of(ViTConfig(), where="somewhere")
+
+
+def test_gguf_checkpoint_scores_as_the_weights_it_was_made_from(models: Path, tmp_path: Path) -> None:
+    from features.scoring import Scorer
+
+    file = _write_gguf(models / "llama", tmp_path / "small.gguf")
+    first = load(file, device="cpu", cache=tmp_path / "converted")
+    assert first.digest == weights_digest(file) == weights_digest(tmp_path, "small.gguf")
+    again = load(tmp_path, gguf_file="small.gguf", device="cpu", cache=tmp_path / "converted")
+    assert [p.name for p in (tmp_path / "converted").iterdir()] == [first.digest.removeprefix("sha256:")[:32]]
+    requests = [([40, 50, 60], [70, 80, 90])]
+    expected = Scorer(load(models / "llama", device="cpu")).token_logprobs(requests)[0]
+    for model in (first, again):
+        assert model.kind == "causal"
+        assert Scorer(model).token_logprobs(requests)[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_gguf_file_that_is_none_is_named_and_leaves_nothing(copy: Path, tmp_path: Path) -> None:
+    (copy / "small.gguf").write_bytes(b"GGML and more")
+    with pytest.raises(CheckpointError, match=r"small\.gguf: not a GGUF file"):
+        load(copy, gguf_file="small.gguf")
+    (copy / "small.gguf").write_bytes(b"GGUF" + b"\0" * 40)
+    with pytest.raises(CheckpointError, match=r"small\.gguf: cannot be read as GGUF"):
+        load(copy, gguf_file="small.gguf", cache=tmp_path / "converted")
+    assert list((tmp_path / "converted").iterdir()) == []
+    with pytest.raises(CheckpointError, match=r"other\.gguf: no such file; check gguf_file"):
+        load(copy, gguf_file="other.gguf")
+
+
+def _write_gguf(folder: Path, file: Path) -> Path:
+    """The llama checkpoint of the tests as a float32 GGUF, as llama.cpp's converter would write it."""
+    import gguf
+    from safetensors.numpy import load_file
+    from transformers import AutoTokenizer
+
+    config = json.loads((folder / "config.json").read_text())
+    writer = gguf.GGUFWriter(str(file), "llama")
+    layers, heads, groups = config["num_hidden_layers"], config["num_attention_heads"], config["num_key_value_heads"]
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(groups)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config["vocab_size"])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    ordered = sorted(model["vocab"], key=model["vocab"].get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(ordered)
+    writer.add_token_types([gguf.TokenType.NORMAL] * len(ordered))
+    writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    names = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v"}
+    names |= {
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+    }
+    names |= {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+    top = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        stem = name.removesuffix(".weight")
+        if stem in top:
+            target = top[stem]
+        else:
+            _, _, layer, part = stem.split(".", 3)
+            target = f"blk.{layer}.{names[part]}"
+        if (count := {"self_attn.q_proj": heads, "self_attn.k_proj": groups}.get(stem.split(".", 3)[-1])) is not None:
+            # llama.cpp interleaves the halves of each head for its rotary positions
+            tensor = tensor.reshape(count, 2, tensor.shape[0] // count // 2, -1).swapaxes(1, 2).reshape(tensor.shape)
+        writer.add_tensor(f"{target}.weight", np.ascontiguousarray(tensor))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
