@@ -9,7 +9,6 @@ dimensions asked for, never with tokens. Padding changes nothing: rows are padde
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,10 +21,10 @@ from features.errors import CheckpointError, DataError
 from features.model import Model
 from features.scoring.encoding import Encoder
 from features.scoring.padded import pad, pad_id
+from features.scoring.trunk import Trunk
 
 Pooling = Literal["mean", "last", "first", "words"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "last", "first", "words")
-_HEAD_LOGITS = 32 * 2**20  # logits held at once where a head cannot be asked for one position
 
 
 @dataclass
@@ -96,11 +95,11 @@ def represent(
         raise CheckpointError("has no output layer, so its answers are unknown", where=model.name)
     started = time.perf_counter()
     tokens = _tokenise(model, texts, words="words" in poolings)
-    trunk = model.module.get_encoder() if model.kind == "seq2seq" else model.module.base_model
+    trunk = Trunk(model.module)
+    run = model.module.get_encoder() if model.kind == "seq2seq" else trunk.run
     deepest = depth(model)
     kept = _layers(layers, deepest)
     with_head = bool(answers) and model.kind == "causal"
-    lean = "logits_to_keep" in inspect.signature(model.module.forward).parameters
     whole = any(layer != deepest for layer in kept)
     pooled: dict[tuple[str, int | str], NDArray[np.float32]] = {}
     heads = _Answers(len(texts), model.name)
@@ -114,20 +113,16 @@ def represent(
         else:
             inputs["attention_mask"] = mask
         with torch.inference_mode():
+            output = run(**inputs, output_hidden_states=whole or trunk.whole)
             if with_head:
                 place = torch.tensor([len(tokens.ids[i]) - 1 for i in batch], device=model.device)
-                if lean:
-                    inputs["logits_to_keep"], place = torch.unique(place, return_inverse=True)
-                output = model.module(**inputs, output_hidden_states=True)
-                heads.add(batch, output.logits[torch.arange(len(batch), device=model.device), place])
-            else:
-                output = trunk(**inputs, output_hidden_states=whole)
+                heads.add(batch, _logits_at(trunk, output, place))
             average: Any = 0.0
             for layer in range(deepest + 1):
                 averaged = layer > 0 and "average" in kept
                 if layer not in kept and not averaged:
                     continue
-                state = output.hidden_states[layer] if whole or with_head else output.last_hidden_state
+                state = output[0] if layer == deepest and not trunk.whole else output.hidden_states[layer]
                 part = torch.bmm(weights, state.float())
                 if layer in kept:
                     _store(pooled, batch, len(texts), poolings, layer, part)
@@ -144,7 +139,7 @@ def represent(
                 remedy="the weights are damaged or overflow in this dtype",
             )
     if answers and not with_head:
-        _ask_head(model, texts, heads)
+        _ask_head(model, texts, heads, token_budget)
     return Representations(
         depth=deepest,
         pooled=pooled,
@@ -153,6 +148,14 @@ def represent(
         truncated=tokens.truncated,
         seconds=time.perf_counter() - started,
     )
+
+
+def _logits_at(trunk: Trunk, output: Any, place: Any) -> Any:
+    """Logits (rows, vocabulary) at one position of each row; the head never sees the others."""
+    import torch
+
+    rows = torch.arange(len(place), device=place.device)
+    return output.logits[rows, place] if trunk.whole else trunk.logits(output[0][rows, place])
 
 
 def _store(pooled: dict, batch: list[int], count: int, poolings: Sequence[str], layer: int | str, part: Any) -> None:
@@ -286,7 +289,7 @@ class _Answers:
         return table / table.sum(axis=1, keepdims=True)
 
 
-def _ask_head(model: Model, texts: Sequence[str], heads: _Answers) -> None:
+def _ask_head(model: Model, texts: Sequence[str], heads: _Answers, token_budget: int) -> None:
     """A second pass for checkpoints whose answer has a place of its own: a mask after the text, or the decoder."""
     import torch
 
@@ -300,15 +303,13 @@ def _ask_head(model: Model, texts: Sequence[str], heads: _Answers) -> None:
     rows = [
         [*before, *ids[-room:], *([] if slot is None else [slot]), *after] for ids in encoder.encode(list(texts), special=False)
     ]
-    vocabulary = int(model.module.get_output_embeddings().weight.shape[0])
-    budget = 4096 if model.kind == "seq2seq" else max(1, _HEAD_LOGITS // vocabulary)
-    for batch in _batches([len(ids) for ids in rows], budget):
+    trunk = Trunk(model.module)
+    for batch in _batches([len(ids) for ids in rows], token_budget):
         ids, mask = pad([np.asarray(rows[i]) for i in batch], pad_id(model), model.device)
         with torch.inference_mode():
             if model.kind == "masked":
-                logits = model.module(input_ids=ids, attention_mask=mask).logits
                 place = torch.tensor([len(rows[i]) - len(after) - 1 for i in batch], device=model.device)
-                logits = logits[torch.arange(len(batch), device=model.device), place]
+                logits = _logits_at(trunk, trunk.run(input_ids=ids, attention_mask=mask), place)
             else:
                 start = [int(model.config.decoder_start_token_id)] + ([] if slot is None else [slot])
                 decoder = torch.tensor([start] * len(batch), device=model.device)
