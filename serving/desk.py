@@ -8,13 +8,12 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.errors import UnknownNameError, UserError
-from serving import answers
-from serving.catalogue import Catalogue, plain, read_known
+from features.errors import ForetuneError, UnknownNameError, UserError
+from serving import answers, book
+from serving.book import Book
+from serving.catalogue import Catalogue, plain
 from serving.champion import Snapshot, Watch
 from serving.console import finite
 from serving.drift import Drift
@@ -27,16 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("foretune.desk")
-
-
-@dataclass(frozen=True)
-class Book:
-    """What the desk knows of checkpoints at one moment; replaced whole, never changed."""
-
-    catalogue: Catalogue
-    listed: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-    revision: int = 0
 
 
 class Desk:
@@ -68,7 +57,7 @@ class Desk:
         )
         self.ledger = Ledger(place / "ledger.db")
         self.jobs = Jobs(place / "jobs.db")
-        self.runner = Runner(self.jobs, settings.devices, settings.environment(), self.reload)
+        self.runner = Runner(self.jobs, settings.devices, settings.environment(), self.refresh)
         self.book = Book(Catalogue("", {}))
         self.decided = {"a": 0, "b": 0, "too_close": 0}
         self.rankings = self.hits = 0
@@ -97,13 +86,14 @@ class Desk:
     def reload(self) -> None:
         """Read the zoo's stored features, or the table, anew."""
         with self._reloading:
-            settings = self.settings
-            revision = self.book.revision + 1
-            if settings.zoo is not None:
-                self.book = _book_of_zoo(settings, revision)
-            else:
-                name = settings.table or "zeng2025"
-                self.book = Book(Catalogue.of_table(read_known(name), Path(name).stem), revision=revision)
+            self.book = book.read(self.settings, self.book.revision + 1)
+
+    def refresh(self) -> None:
+        """As `reload`, but what was known stays known when the zoo cannot be read any more."""
+        try:
+            self.reload()
+        except ForetuneError as error:
+            log.error("what is known stays as it was: %s", error)
 
     @property
     def drift(self) -> Drift:
@@ -320,26 +310,3 @@ def _rows(catalogue: Catalogue, task: str, candidates: Sequence[str | Checkpoint
         if kinds == {float}:
             frame[column] = frame[column].astype(float)
     return frame
-
-
-def _book_of_zoo(settings: Settings, revision: int) -> Book:
-    from features.extract import resolve_tasks, stored
-    from features.zoo import Zoo
-
-    assert settings.zoo is not None
-    assert settings.store is not None
-    zoo = Zoo.read(settings.zoo)
-    tasks = resolve_tasks(zoo, settings.tasks)
-    names = [c.name for c in zoo.checkpoints]
-    task_names = [t.name for t in tasks]
-    rows = stored(zoo, tasks, store=settings.store, limit=settings.limit)
-    catalogue = Catalogue.of_features(rows, zoo.name, task_names, names)
-    if settings.table is not None:
-        known = Catalogue.of_table(read_known(settings.table), zoo.name)
-        catalogue = Catalogue(
-            zoo.name,
-            {**known.tables, **catalogue.tables},
-            known.outcomes,
-            tuple(dict.fromkeys([*catalogue.checkpoints, *known.checkpoints])),
-        )
-    return Book(catalogue, tuple(names), tuple(task_names), revision)
