@@ -21,7 +21,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,6 +57,7 @@ def build(
     jobs: int = 1,
     time_budget: float | None = None,
     corpora: str | Path | None = None,
+    only: Collection[str] | None = None,
     device: str = "auto",
     progress: bool = True,
     on_variant: Callable[[Record], None] | None = None,
@@ -70,6 +71,7 @@ def build(
     jobs : variants trained at once, each in a process of its own with its share of the cores
     time_budget : minutes after which to stop cleanly, between two steps
     corpora : the folder that the recipe's corpus files are in; default: the recipe's own
+    only : names of the variants to build in this call; default: all
     device : "auto" or "cpu"
     progress : a bar on stderr with the time left
     on_variant : called with the record of each variant finished by this call, after it is durable (the place for MLflow)
@@ -92,6 +94,7 @@ def build(
         runs = plan.runs()
         todo = [place for place, run in enumerate(runs) if not _finished(plan, streams, folder, run, place)]
         report.finished = [run.name for place, run in enumerate(runs) if place not in todo]
+        todo = [place for place in todo if only is None or runs[place].name in only]
         write_manifests(plan, folder)
         from tqdm import tqdm
 

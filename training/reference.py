@@ -1,0 +1,223 @@
+"""Make a data set of a zoo: variant by variant, pre-train, measure every feature, fine-tune, write its rows.
+
+    python -m training.reference reference -o DIR --corpora DIR --tasks DIR --table ranker/reference/foretune_zoo.csv
+
+Each stage of each variant is durable before the next begins, and what is there is not done again: stop it when you like, start it
+again with the same words. The table grows by one variant at a time; a variant is in it when all of it is done.
+
+The tasks are `training/recipes/tasks/*.yaml`; their data files are looked for in the folder given (docs/zoo.md
+names the sources).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from features.errors import DataError, ForetuneError, ManifestError
+from training import recipe as recipes
+from training.build import build
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from features.tasks import Task
+
+TASKS = Path(__file__).parent / "recipes" / "tasks"
+# The outcome of each task: accuracy, but where tiny checkpoints stay at chance, the likelihood of the right answer.
+METRICS = {"openbookqa": "gold_loglikelihood", "nq_oracle": "gold_loglikelihood"}
+FINETUNING: dict[str, Any] = {
+    "epochs": 2,
+    "learning_rate": 1e-3,
+    "batch_size": 16,
+    "max_train_examples": 1000,
+    "max_test_examples": 400,
+    "max_length": 128,
+}
+FEATURE_EXAMPLES = 100  # of each task
+
+
+def tasks(data: Path, folder: Path, names: list[str] | None = None) -> list[Task]:
+    """The reference tasks (or those named), their YAML written into `folder` with the data file looked for in `data`.
+
+    Raises
+    ------
+    ManifestError : a data file is not there, or no task has that name
+    """
+    from features.tasks import Task
+
+    folder.mkdir(parents=True, exist_ok=True)
+    read = []
+    for name in names or sorted(file.stem for file in TASKS.glob("*.yaml")):
+        if not (TASKS / f"{name}.yaml").is_file():
+            raise ManifestError(f"no reference task {name!r}", where="--task", remedy=f"see {TASKS}")
+        content = yaml.safe_load((TASKS / f"{name}.yaml").read_text(encoding="utf-8"))
+        content["data"] = str((data / content["data"]).resolve())
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        read.append(Task.read(folder / f"{name}.yaml"))
+    return read
+
+
+def measure(out: Path, name: str, on: list[Task], seeds: int) -> None:
+    """Features and outcomes of one finished variant, as `rows/NAME.features.csv` and `rows/NAME.outcomes.csv`."""
+    import pandas as pd
+
+    from features.extract import extract
+    from features.zoo import Zoo
+    from training.finetune import finetune
+
+    zoo = Zoo.read(out / "zoo.yaml")
+    one = replace(zoo, checkpoints=tuple(c for c in zoo.checkpoints if c.name == name))
+    (out / "rows").mkdir(exist_ok=True)
+    features, outcomes = out / "rows" / f"{name}.features.csv", out / "rows" / f"{name}.outcomes.csv"
+    if not features.exists():
+        found = extract(one, on, store=out / "features.db", limit=FEATURE_EXAMPLES, device="cpu", progress=False)
+        for failure in found.failed:
+            print(f"{name}: {failure}", file=sys.stderr, flush=True)
+        _write(found.rows, features)
+    if not outcomes.exists():
+        rows = []
+        for task in on:
+            metric = METRICS.get(task.name, "auto")
+            settings: dict[str, Any] = {
+                "seeds": seeds,
+                "metric": metric,
+                "store": out / "outcomes.db",
+                "device": "cpu",
+                "progress": False,
+            }
+            rows.append(finetune(one, [task], **settings, **FINETUNING))
+        _write(pd.concat(rows, ignore_index=True), outcomes)
+
+
+def table(out: Path) -> pd.DataFrame | None:
+    """The comparison table of all variants whose rows are complete; None while there are fewer than two."""
+    import pandas as pd
+
+    from ranker.table import join
+
+    done = sorted(file.name.removesuffix(".outcomes.csv") for file in (out / "rows").glob("*.outcomes.csv"))
+    if len(done) < 2:
+        return None
+    features, outcomes = (
+        pd.concat([pd.read_csv(out / "rows" / f"{name}.{kind}.csv") for name in done], ignore_index=True)
+        for kind in ("features", "outcomes")
+    )
+    return join(features, outcomes)
+
+
+def noise(out: Path) -> pd.DataFrame:
+    """Per task: the spread between variants' means, and the spread that seeds alone give such a mean.
+
+    Columns: task, metric, variants, seeds, mean, lowest, highest, sd_between (of the variants' means), sd_seed (root mean square
+    over variants of the standard deviation over seeds, divided by the root of their number), ratio.
+    """
+    import numpy as np
+    import pandas as pd
+
+    runs = pd.concat([pd.read_csv(file) for file in sorted((out / "rows").glob("*.outcomes.csv"))], ignore_index=True)
+    rows = []
+    for task, group in runs[runs["outcome"].notna()].groupby("task"):
+        per = group.groupby("checkpoint")["outcome"].agg(["mean", "var", "count"])
+        seed = float(np.sqrt((per["var"] / per["count"]).mean()))
+        between = float(per["mean"].std(ddof=1))
+        rows.append(
+            {
+                "task": task,
+                "metric": group["metric"].iloc[0],
+                "variants": len(per),
+                "seeds": int(per["count"].min()),
+                "mean": float(per["mean"].mean()),
+                "lowest": float(per["mean"].min()),
+                "highest": float(per["mean"].max()),
+                "sd_between": between,
+                "sd_seed": seed,
+                "ratio": between / seed if seed else float("inf"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    frame.to_csv(draft, index=False)
+    os.replace(draft, path)
+
+
+def run(
+    recipe: str,
+    out: Path,
+    corpora: Path,
+    data: Path,
+    target: Path | None,
+    names: list[str] | None,
+    seeds: int,
+    minutes: float | None,
+) -> int:
+    """All of it, in the recipe's order; how many variants are complete at the end."""
+    plan = recipes.read(recipe)
+    deadline = None if minutes is None else time.time() + 60 * minutes
+    on = tasks(data, out / "tasks", names)
+    complete = 0
+    for variant in plan.runs():
+        if not (out / "rows" / f"{variant.name}.outcomes.csv").exists():
+            left = None if deadline is None else (deadline - time.time()) / 60
+            if left is not None and left <= 0:
+                break
+            started = time.time()
+            report = build(recipe, out, corpora=corpora, only=[variant.name], time_budget=left, device="cpu", progress=False)
+            if variant.name in report.failed:
+                print(f"{variant.name}: {report.failed[variant.name]}", file=sys.stderr, flush=True)
+                continue
+            if variant.name not in report.finished:
+                break
+            trained = time.time()
+            measure(out, variant.name, on, seeds)
+            print(
+                f"{variant.name}: trained {trained - started:.0f} s, measured and fine-tuned {time.time() - trained:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+        complete += 1
+        try:
+            made = table(out)
+        except DataError as error:  # the first variants may all have the same outcome
+            print(f"no table yet: {error}", file=sys.stderr, flush=True)
+            continue
+        if target is not None and made is not None:
+            _write(made, target)
+    return complete
+
+
+def main() -> None:
+    """The command line; see the top of this module."""
+    parser = argparse.ArgumentParser(prog="python -m training.reference", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("recipe")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--corpora", type=Path, required=True, help="folder of the recipe's corpus files")
+    parser.add_argument("--tasks", type=Path, required=True, help="folder of the tasks' data files")
+    parser.add_argument("--task", action="append", help="only this task; may be given several times")
+    parser.add_argument("--table", type=Path, help="comparison table (CSV) to write after each variant")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--time-budget", type=float, help="minutes")
+    given = parser.parse_args()
+    try:
+        complete = run(
+            given.recipe, given.out, given.corpora, given.tasks, given.table, given.task, given.seeds, given.time_budget
+        )
+        print(f"{complete} variants complete", file=sys.stderr)
+        print(noise(given.out).to_string(index=False) if complete else "")
+    except ForetuneError as error:
+        print(f"{error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
