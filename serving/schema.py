@@ -1,4 +1,4 @@
-"""What goes over HTTP: requests (unknown fields refused, everything bounded) and answers, with examples."""
+"""What goes over HTTP: requests (unknown fields refused, everything bounded) and answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    JsonValue,
     StrictFloat,
     StrictInt,
     StrictStr,
@@ -47,14 +46,9 @@ Candidate = Annotated[
     Name | Checkpoint, Field(description="A checkpoint by a name that the service knows, or given by its features.")
 ]
 
-_A: dict[str, JsonValue] = {"name": "small-clm", "features": {"ppl_clm": 24.1, "kshot_acc": 0.41, "objective": "CLM"}}
-_B: dict[str, JsonValue] = {"name": "small-sc", "features": {"ppl_clm": 31.7, "kshot_acc": 0.47, "objective": "SC"}}
-
 
 class CompareRequest(Strict):
     """Which of two checkpoints will be better on a task after fine-tuning?"""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"task": "cms", "a": _A, "b": _B}]})
 
     task: Name = Field(description="The task; needs to be known only if a checkpoint is given by name.")
     a: Candidate
@@ -63,10 +57,6 @@ class CompareRequest(Strict):
 
 class RankRequest(Strict):
     """Which order will these checkpoints have on a task after fine-tuning?"""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"task": "cms", "candidates": [_A, _B], "top_k": 1}]}
-    )
 
     task: Name = Field(description="The task; needs to be known only if a checkpoint is given by name.")
     candidates: list[Candidate] | None = Field(
@@ -87,8 +77,6 @@ class RankRequest(Strict):
 
 class ExtractRequest(Strict):
     """Measure a checkpoint of the operator's zoo in the background."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"checkpoint": "small-clm", "tasks": ["films"]}]})
 
     checkpoint: Name = Field(description="A name in the zoo; paths and addresses are not looked at.")
     tasks: list[Name] | None = Field(
@@ -119,13 +107,6 @@ class OutcomeRow(Strict):
 class OutcomesRequest(Strict):
     """Outcomes for MLflow, ready for the next retraining."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"outcomes": [{"checkpoint": "small-clm", "task": "films", "outcome": 0.81, "seed": 0}]}]
-        },
-    )
-
     outcomes: list[OutcomeRow] = Field(min_length=1, max_length=10_000)
 
 
@@ -148,25 +129,6 @@ class Reason(BaseModel):
 
 class Comparison(BaseModel):
     """The answer to a comparison."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "a": "small-clm",
-                    "b": "small-sc",
-                    "task": "cms",
-                    "winner": "small-sc",
-                    "probability": 0.23,
-                    "interval": [0.12, 0.41],
-                    "too_close": False,
-                    "reasons": [{"feature": "kshot_acc", "a": 0.41, "b": 0.47, "contribution": -0.9}],
-                    "missing": ["ppl_sc"],
-                    "ranker": {"name": "foretune-ranker", "version": "3", "run_id": "5d0f8c"},
-                }
-            ]
-        }
-    )
 
     a: str
     b: str
@@ -305,20 +267,5 @@ class ErrorDetail(BaseModel):
 
 class Error(BaseModel):
     """The one shape of every error."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "error": {
-                        "code": "invalid",
-                        "message": "Field required",
-                        "where": "body.task",
-                        "remedy": "see /docs.json for the fields",
-                    }
-                }
-            ]
-        }
-    )
 
     error: ErrorDetail

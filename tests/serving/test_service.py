@@ -261,5 +261,6 @@ def test_every_address_is_in_the_api_document_and_every_example_is_answered(serv
     for path, name in (("/v1/compare", "CompareRequest"), ("/v1/rank", "RankRequest")):
         for example in examples[name]:
             assert service.ask("POST", path, example)[0] == 200
+    assert service.ask("GET", "/schema.json")[0] == 200  # for BentoML's own client
     _, served = service.ask("GET", "/docs.json")
     assert served["security"] == [{"token": []}]
