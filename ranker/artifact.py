@@ -19,7 +19,7 @@ from ranker.standardise import Standardiser
 if TYPE_CHECKING:
     from ranker.compare import LearningToCompare
 
-FORMAT = 1
+FORMAT = 2
 _TEXTS = ("booster.txt", "bags.txt")
 
 

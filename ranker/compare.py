@@ -512,11 +512,13 @@ def _twin_rows(X: pd.DataFrame, y: Floats, zoo: list[str], task: list[str]) -> I
 
 
 def _row_weights(y: Floats, sd: Floats | None, unit: Ints) -> Floats:
-    """(n,) weight of a row: the share of its outcome's variance that is not noise; units weigh by the root of their size."""
+    """(n,) weight of a row: the share of its outcome's variance that is not noise; a unit without two outcomes to compare weighs nothing."""
     out = np.ones(len(y))
     for u in np.unique(unit):
         rows = unit == u
-        if sd is not None:
+        if rows.sum() < 2 or np.ptp(y[rows]) == 0:
+            out[rows] = 0.0  # nothing to compare in this zoo and task
+        elif sd is not None:
             total = max(float(np.var(y[rows])), 1e-12)
             noise = np.nan_to_num(sd[rows]) ** 2
             out[rows] = 1 / (1 + noise / total)

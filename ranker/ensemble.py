@@ -16,12 +16,12 @@ import numpy as np
 
 from ranker import trees
 from ranker.blend import probability, weights
-from ranker.linear import Linear, Single
+from ranker.linear import Linear, Logistic, Single
 from ranker.pairs import Floats, Ints, certainty, within
 from ranker.process import Process
 
-SCORERS = ("single", "linear", "process", "trees")
-_LINEAR: dict[str, type[Linear]] = {"single": Single, "linear": Linear}
+SCORERS = ("single", "linear", "logistic", "process", "trees")
+_LINEAR: dict[str, type[Linear]] = {"single": Single, "linear": Linear, "logistic": Logistic}
 _MOST_TASKS_IN_TREES = 40
 _LARGE = 5000
 
@@ -107,7 +107,7 @@ class Ensemble:
 
     Attributes
     ----------
-    linears : "single" and "linear", one fit per resample and last one of all rows
+    linears : "single", "linear" and "logistic", one fit per resample and last one of all rows
     process : Gaussian processes of all resamples and last of all rows; None for a table too large for one
     booster : trees fitted on all rows, several seeds merged into one LightGBM model
     bag_booster : the trees of all resamples, merged; tree_counts of each
@@ -206,12 +206,12 @@ class Ensemble:
         """
         out = self.coefficients(task) @ np.nan_to_num(Z).T
         if self.process is not None:
-            out = out + self.weights[2] * self.process.score(Z, task)
+            out = out + self.weights[-2] * self.process.score(Z, task)
         assert self.booster is not None
         assert self.bag_booster is not None
         matrix = self._with_task(Z, task)
-        whole = out[-1] + self.weights[3] * np.asarray(self.booster.predict(matrix, num_threads=1))
-        return whole, out[:-1] + self.weights[3] * trees.per_bag(self.bag_booster, self.leaf_values, matrix, self.tree_counts)
+        whole = out[-1] + self.weights[-1] * np.asarray(self.booster.predict(matrix, num_threads=1))
+        return whole, out[:-1] + self.weights[-1] * trees.per_bag(self.bag_booster, self.leaf_values, matrix, self.tree_counts)
 
     def strengths(self, Z: Floats, task: int) -> Floats:
         """(n,) log-odds scores, block by block."""
@@ -220,9 +220,9 @@ class Ensemble:
             block = Z[start : start + 4096]
             one = self.coefficients(task)[-1] @ np.nan_to_num(block).T
             if self.process is not None:
-                one = one + self.weights[2] * self.process.score(block, task, last=True)[0]
+                one = one + self.weights[-2] * self.process.score(block, task, last=True)[0]
             assert self.booster is not None
-            out[start : start + 4096] = one + self.weights[3] * np.asarray(
+            out[start : start + 4096] = one + self.weights[-1] * np.asarray(
                 self.booster.predict(self._with_task(block, task), num_threads=1)
             )
         return out
@@ -233,12 +233,12 @@ class Ensemble:
         """
         out = self.coefficients(task)[-1] * (np.nan_to_num(Z[0]) - np.nan_to_num(Z[1]))
         if self.process is not None:
-            out = out + self.weights[2] * self.process.between(Z[0], Z[1], task)
+            out = out + self.weights[-2] * self.process.between(Z[0], Z[1], task)
         assert self.booster is not None
         shap = trees.parts(self.booster, self._with_task(Z, task))
         shap = shap[0] - shap[1]
         d = Z.shape[1]
-        return out + self.weights[3] * (shap[:d] + shap[d:].sum() / d)
+        return out + self.weights[-1] * (shap[:d] + shap[d:].sum() / d)
 
     # ---- persistence (the booster's text apart)
 
@@ -267,7 +267,7 @@ class Ensemble:
         )
 
 
-def weigh(held: Held, prior: tuple[float, ...] = (0.7, 0.7, 1.0, 1.0)) -> Floats:
+def weigh(held: Held, prior: tuple[float, ...] = (0.7, 0.7, 0.7, 1.0, 1.0)) -> Floats:
     """(M,) blend weights from held-out pairs: every scorer on its own scale first, then shrunk towards equal shares."""
     if not len(held.better):
         return np.ones(len(SCORERS)) / len(SCORERS)

@@ -26,6 +26,7 @@ from ranker.vocabulary import meaning
 METHODS = ("ltc", "logistic", "configuration", "best-single")
 SMALL = 12
 _DRAWS = 400
+_KEPT = 4_000_000
 
 
 @dataclass
@@ -192,6 +193,8 @@ def evaluate(
         )
     df[" group"] = groups
     judged: dict[tuple[str, str], _Judged] = {}
+    units = df.groupby([c for c in ("zoo", "task") if c in df]).ngroups
+    most = max(2000, _KEPT // (splits * units))
     tasks = [str(t) for t in dict.fromkeys(df["task"])]
     empty = 0
     for train_rows, test_rows in splits_of(df, groups, hold, splits=splits, train_share=train_share, seed=seed):
@@ -201,7 +204,7 @@ def evaluate(
             continue
         for name in names:
             fitted = make(name, df, columns, parameters).fit(train, columns)
-            _judge(name, fitted, train, test, judged, pairs)
+            _judge(name, fitted, train, test, judged, pairs, most)
     if not judged:
         raise DataError(
             f"none of {splits} splits has a pair to learn from and one to judge",
@@ -248,7 +251,7 @@ def _comparable(rows: pd.DataFrame) -> bool:
 
 
 def _judge(
-    name: str, fitted: Any, train: pd.DataFrame, test: pd.DataFrame, judged: dict[tuple[str, str], _Judged], pairs: Any
+    name: str, fitted: Any, train: pd.DataFrame, test: pd.DataFrame, judged: dict[tuple[str, str], _Judged], pairs: Any, most: int
 ) -> None:
     """Predict the test rows, unit by unit, and keep the pairs."""
     for task, of_task in test.groupby("task", sort=False):
@@ -268,9 +271,14 @@ def _judge(
             i, j = i[chosen], j[chosen]
             if not len(i):
                 continue
-            gap = strength[i] - strength[j]
-            slope = fitted.slope(str(task))
-            p = probability(np.sign(gap) * slope if slope else gap)
+            rights.append(metrics.right(_odds(fitted, str(task), strength[i] - strength[j]), np.sign(y[i] - y[j])))
+            if pairs is None:
+                orders.append(metrics.order_figures(strength, y))
+                sizes.append(len(i))
+            if len(i) > most:  # every pair counts for the accuracy; an even sample is kept for the rest
+                thin = np.random.default_rng(len(i)).choice(len(i), most, replace=False)
+                i, j = i[thin], j[thin]
+            p = _odds(fitted, str(task), strength[i] - strength[j])
             better = np.sign(y[i] - y[j])
             keep.p.append(p)
             keep.better.append(better)
@@ -279,14 +287,16 @@ def _judge(
             keep.j.append(code[j])
             if name == "ltc":
                 keep.called.append(np.maximum(p, 1 - p) >= fitted.ranker.call_from_)
-            rights.append(metrics.right(p, better))
-            if pairs is None:
-                orders.append(metrics.order_figures(strength, y))
-                sizes.append(len(i))
         if rights:
             keep.accuracy.append(float(np.concatenate(rights).mean()))
         if orders:
             keep.order.append({k: float(np.average([o[k] for o in orders], weights=sizes)) for k in orders[0]})
+
+
+def _odds(fitted: Any, task: str, gap: Floats) -> Floats:
+    """P of each pair; a method without a scale of its own gives the favoured side its training accuracy."""
+    slope = fitted.slope(task)
+    return probability(np.sign(gap) * slope if slope else gap)
 
 
 def _result(
@@ -376,7 +386,7 @@ def _result(
     return out
 
 
-def _pooled(r: Floats, i: Ints, j: Ints, limit: int = 400_000) -> tuple[Floats, Ints, Ints]:
+def _pooled(r: Floats, i: Ints, j: Ints, limit: int = 60_000) -> tuple[Floats, Ints, Ints]:
     """Pairs for the bootstrap, thinned evenly beyond `limit`."""
     if len(r) <= limit:
         return r, i, j

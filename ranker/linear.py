@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
 
-from ranker.pairs import Floats, Ints
+from ranker.pairs import Floats, Ints, within
 
+_MOST_PAIRS = 20_000
 _RATIOS = np.exp(np.linspace(np.log(1e-3), np.log(1e4), 36))
 
 
@@ -165,3 +168,46 @@ class Single(Linear):
         chance /= max(chance.sum(), 1e-300)
         shrink = share / (share + (1 - share) / freedom)
         return chance * slope * shrink
+
+
+@dataclass
+class Logistic(Linear):
+    """Logistic regression through the origin on the differences of a pair: shared by all tasks, then one per task shrunk towards it.
+
+    Where features say nearly the same (losses after 200 and after 400 examples), what matters is their difference; a penalty that does
+    not grow with the noise keeps it.
+    """
+
+    def fit(self, Z: Floats, t: Floats, w: Floats, unit: Ints, task: Ints, sign: Ints | None = None) -> Self:
+        Z = np.nan_to_num(Z)
+        i, j = within(unit, limit=_MOST_PAIRS)
+        weight = np.sqrt(w[i] * w[j]) * (t[i] != t[j])
+        D = (Z[i] - Z[j]) * np.sign(t[i] - t[j])[:, None]
+        bounds = [
+            (0, None) if s > 0 else (None, 0) if s < 0 else (None, None) for s in (np.zeros(Z.shape[1]) if sign is None else sign)
+        ]
+        tasks = np.unique(task)
+        start = np.zeros(Z.shape[1])
+        self.weights = _logistic(D, weight, len(Z) / np.sqrt(len(tasks)), start, bounds)
+        self.task_weights = {}
+        if len(tasks) > 1:
+            for k in tasks:
+                rows = task[i] == k
+                if weight[rows].sum() > 0:
+                    own = _logistic(D[rows], weight[rows], float((task == k).sum()), self.weights, bounds)
+                    self.task_weights[int(k)] = own - self.weights
+        return self
+
+
+def _logistic(D: Floats, weight: Floats, size: float, centre: Floats, bounds: list[Any]) -> Floats:
+    """(d,) minimiser of size x mean log loss + |b - centre|^2 / 2."""
+    total = float(weight.sum())
+    if total <= 0:
+        return centre
+
+    def loss(b: Floats) -> tuple[float, Floats]:
+        z = D @ b
+        value = size * float(weight @ np.logaddexp(0, -z)) / total + 0.5 * float((b - centre) @ (b - centre))
+        return value, -size * ((weight * expit(-z)) @ D) / total + b - centre
+
+    return np.asarray(minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60}).x)
