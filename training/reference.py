@@ -37,7 +37,7 @@ FINETUNING: dict[str, Any] = {
     "epochs": 2,
     "learning_rate": 1e-3,
     "batch_size": 16,
-    "max_train_examples": 1000,
+    "max_train_examples": 600,
     "max_test_examples": 400,
     "max_length": 128,
 }
