@@ -1,11 +1,10 @@
 """How fast the service answers, beside a bare BentoML endpoint that echoes the same body. On loopback, two minutes at most.
 
     python benchmarks/serving.py            # both services in one run; needs wrk (Debian: apt-get install wrk)
-    python benchmarks/serving.py --swaps    # a hundred champions moved in MLflow while questions are asked
+    python benchmarks/serving.py --swaps    # a hundred champions, moved in MLflow under load
 
-Both services run under uvicorn in one process each, one after the other in alternating rounds, asked by wrk over 8 connections on one
-thread. `same question` repeats one body (answered from memory after the first time), `new questions` changes a feature every time, so
-that every answer is computed.
+Both run under uvicorn in one process each, asked in alternating rounds by wrk over 8 connections on one thread. `same question`
+repeats one body (answered from memory after the first time); `new questions` changes a feature each time: all are computed.
 """
 
 from __future__ import annotations
@@ -90,7 +89,8 @@ def wrk(url: str, folder: Path, seconds: int, *, new: bool) -> dict[str, float]:
         "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\n"
         f"request = function() local body = {body} return wrk.format(nil, nil, nil, body) end\n"
         "done = function(s, l, r) io.write(string.format('RESULT %f %f %f %d %d\\n', s.requests / s.duration * 1e6, "
-        "l:percentile(50) / 1e3, l:percentile(99) / 1e3, s.requests, s.errors.status + s.errors.connect + s.errors.read + s.errors.timeout)) end\n"
+        "l:percentile(50) / 1e3, l:percentile(99) / 1e3, s.requests, "
+        "s.errors.status + s.errors.connect + s.errors.read + s.errors.timeout)) end\n"
     )
     said = subprocess.run(
         ["wrk", "-t1", "-c8", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url + "/v1/compare"],
