@@ -116,7 +116,13 @@ def splits_of(
     for _ in range(splits):
         order = rng.permutation(len(names))
         reached = np.cumsum(size[order])
-        k = int(np.clip(np.searchsorted(reached, train_share * size.sum() + 1e-9, side="right"), 1, len(names) - 1))
+        k = int(
+            np.clip(
+                np.searchsorted(reached, train_share * size.sum() + 1e-9, side="right"),
+                min(2, len(names) - 1),
+                max(len(names) - 2, 1),
+            )
+        )
         in_train = np.isin(group, names[order[:k]])
         if hold == "task":
             shuffled = rng.permutation(tasks)
@@ -207,7 +213,7 @@ def evaluate(
             _judge(name, fitted, train, test, judged, pairs, most)
     if not judged:
         raise DataError(
-            f"none of {splits} splits has a pair to learn from and one to judge",
+            f"the table is too small: none of {splits} splits has a pair to learn from and one to judge",
             where="evaluate",
             remedy="give more checkpoints or groups",
         )

@@ -79,20 +79,25 @@ def check(df: pd.DataFrame, where: str = "table") -> pd.DataFrame:
         )
     if not len(df):
         raise DataError("no rows", where=where, remedy="give one row per (task, checkpoint)")
-    out = pd.DataFrame(index=range(len(df)))
+    made: dict[str, Any] = {}
     for column in ("task", "checkpoint", "zoo", "group"):
         if column in df.columns:
             values = df[column]
             empty = values.isna().to_numpy()
             if column in ("task", "checkpoint") and empty.any():
                 raise DataError("is empty", where=f"{where}: {_row(empty)}, column {column!r}", remedy="name it")
-            out[column] = [_text(v) for v in values]
-    out["outcome"] = _numbers(df["outcome"], where, "outcome", empty=False)
+            made[column] = [_text(v) for v in values]
+    made["outcome"] = _numbers(df["outcome"], where, "outcome", empty=False)
     if "outcome_sd" in df.columns:
-        out["outcome_sd"] = _numbers(df["outcome_sd"], where, "outcome_sd", empty=True)
-        bad = (out["outcome_sd"] < 0).to_numpy()
+        made["outcome_sd"] = _numbers(df["outcome_sd"], where, "outcome_sd", empty=True)
+        bad = made["outcome_sd"] < 0
         if bad.any():
             raise DataError("is negative", where=f"{where}: {_row(bad)}, column 'outcome_sd'", remedy="a spread is zero or more")
+    for column in df.columns:
+        if column not in RESERVED:
+            made[str(column)] = _feature(df[column], where, str(column))
+    order = [c for c in (*RESERVED, *map(str, df.columns)) if c in made]
+    out = pd.DataFrame({c: made[c] for c in dict.fromkeys(order)})
     keys = [c for c in ("zoo", "task", "checkpoint") if c in out.columns]
     twice = out.duplicated(keys).to_numpy()
     if twice.any():
@@ -102,13 +107,6 @@ def check(df: pd.DataFrame, where: str = "table") -> pd.DataFrame:
             where=f"{where}: {_row(twice)}",
             remedy="keep one row per (task, checkpoint); average seeds into outcome and outcome_sd",
         )
-    for column in df.columns:
-        if column in RESERVED:
-            continue
-        name = str(column)
-        out[name] = _feature(df[column], where, name)
-    order = [c for c in (*RESERVED, *map(str, df.columns)) if c in out.columns]
-    out = out[list(dict.fromkeys(order))]
     units = out.groupby([c for c in ("zoo", "task") if c in out.columns], dropna=False)["outcome"]
     if int(units.size().max()) < 2:
         raise DataError("no task has two checkpoints to compare", where=where, remedy="give at least two checkpoints per task")

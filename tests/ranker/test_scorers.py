@@ -95,7 +95,7 @@ def process(n: int = 30) -> tuple[Process, np.ndarray, np.ndarray]:
 
 
 def test_the_process_fits_a_curve_and_its_shares_add_up() -> None:
-    fitted, Z, t = process()
+    fitted, Z, _ = process()
     fresh = np.random.default_rng(2).normal(size=(200, 2)).clip(-1.5, 1.5)
     assert np.corrcoef(fitted.score(fresh, 0)[-1], np.sin(2 * fresh[:, 0]))[0, 1] > 0.9
     gap = np.diff(fitted.score(Z[:2], 0)[-1])[0]
