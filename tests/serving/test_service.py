@@ -264,3 +264,17 @@ def test_every_address_is_in_the_api_document_and_every_example_is_answered(serv
     assert service.ask("GET", "/schema.json")[0] == 200  # for BentoML's own client
     _, served = service.ask("GET", "/docs.json")
     assert served["security"] == [{"token": []}]
+
+
+def test_bentoml_can_describe_the_service_as_building_a_bento_does(tmp_path: Path) -> None:
+    script = "from serving.service import service; print(sorted(service.openapi_spec.asdict()['paths']))"
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "BENTOML_HOME": str(tmp_path),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    said = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert said.returncode == 0, said.stderr
+    assert {"/v1/compare", "/v1/rank", "/v1/extract/submit"} <= set(json.loads(said.stdout.replace("'", '"')))
