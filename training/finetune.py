@@ -16,17 +16,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.errors import CheckpointError, ForetuneError, UserError
 from features.rows import OUTCOME_COLUMNS
-from training.measurement import by_classifier, by_likelihood, metric_for
+from training.exam import Exam
+from training.measurement import by_classifier, by_likelihood
 from training.outcomes import OutcomeStore
+from training.progress import Bar
 from training.supervision import Row, prompts, rows
 from training.trainable import LEARNING_RATES, Recipe
 
@@ -39,40 +40,6 @@ if TYPE_CHECKING:
 
 VERSION = 1  # raised whenever the code would give another outcome
 STORE = Path("mlruns") / "outcomes.db"
-
-
-@dataclass
-class _Exam:
-    """A task made ready: which examples are trained on and measured, and the digest of their texts."""
-
-    task: Task
-    metric: str
-    train: list[Example]
-    test: list[Example]
-    digest: str
-
-    @classmethod
-    def of(cls, task: Task, recipe: Recipe, metric: str) -> _Exam:
-        train = _drawn(task, "train", recipe.max_train_examples)
-        test = _drawn(task, "test", recipe.max_test_examples)
-        content = {
-            "kind": task.kind,
-            "labels": list(task.labels),
-            "train": [(task.prompt(e), e.gold) for e in train],
-            "test": [(task.prompt(e), e.gold) for e in test],
-        }
-        digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-        return cls(task, metric_for(task.kind, metric), train, test, f"sha256:{digest}")
-
-    @property
-    def classified(self) -> bool:
-        """Whether a masked checkpoint gets a classification head: one prompt, and the same labels for every example."""
-        return bool(self.task.labels) and not self.train[0].rendered[0].contexts
-
-    def gold(self, example: Example) -> tuple[str, str]:
-        """The (prompt, gold continuation) that is trained on: the right choice, or the canonical answer."""
-        pairs = self.task.prompt(example)
-        return pairs[example.gold or 0] if self.task.kind == "multiple_choice" else pairs[0]
 
 
 def finetune(
@@ -92,6 +59,8 @@ def finetune(
     metric: str = "auto",
     store: Path | str | None = None,
     device: str = "auto",
+    trust_remote_code: Collection[str] = (),
+    allow_pickle: Collection[str] = (),
     progress: bool = True,
 ) -> pd.DataFrame:
     """Fine-tune every checkpoint of `zoo` on every task and measure it on the task's test examples.
@@ -108,6 +77,7 @@ def finetune(
     metric : auto (accuracy for choices, exact_match for generation) or one of `training.measurement.METRICS`
     store : SQLite file of finished fine-tunings; default `mlruns/outcomes.db` under the current folder
     device : auto (CUDA where there is one), cpu or cuda
+    trust_remote_code, allow_pickle : names of the checkpoints that may run code of their own, or that may be unpickled
     progress : a bar with the time left on stderr
 
     Returns
@@ -145,13 +115,26 @@ def finetune(
         max_length,
         early_stopping,
     )
-    exams = [_Exam.of(task, how, metric) for task in read]
+    for named in {*trust_remote_code, *allow_pickle}:
+        zoo[named]  # a name that is not in the zoo is a mistake
+    exams = [Exam.of(task, how, metric) for task in read]
     kept = OutcomeStore(store if store is not None else STORE)
-    with _Bar(zoo, exams, how, len(chosen), progress) as bar:
+    with Bar(zoo, exams, how, len(chosen), progress) as bar:
         made = [
             row
             for checkpoint in zoo.checkpoints
-            for row in _checkpoint(checkpoint, zoo.name, exams, how, chosen, kept, device, bar)
+            for row in _checkpoint(
+                checkpoint,
+                zoo.name,
+                exams,
+                how,
+                chosen,
+                kept,
+                device,
+                bar,
+                code=checkpoint.name in trust_remote_code,
+                pickle=checkpoint.name in allow_pickle,
+            )
         ]
     table = pd.DataFrame(made, columns=OUTCOME_COLUMNS)
     table.attrs["parameters"] = {
@@ -165,25 +148,18 @@ def finetune(
     return table
 
 
-def _drawn(task: Task, role: str, most: int | None) -> list[Example]:
-    """At most `most` examples of a role, the same for every checkpoint and seed, spread over the labels."""
-    from features.splits import spread
-
-    pool = task.examples(role)
-    if most is None or most >= len(pool):
-        return pool
-    return [pool[i] for i in spread(range(len(pool)), most, [e.label for e in pool], f"{task.seed}/{role}/finetune")]
-
-
 def _checkpoint(
     checkpoint: Checkpoint,
     zoo: str,
-    exams: Sequence[_Exam],
+    exams: Sequence[Exam],
     recipe: Recipe,
     seeds: Sequence[int],
     store: OutcomeStore,
     device: str,
-    bar: _Bar,
+    bar: Bar,
+    *,
+    code: bool,
+    pickle: bool,
 ) -> list[dict[str, Any]]:
     """The rows of one checkpoint. It is loaded at the first fine-tuning that is not in the store; what fails is a row with an
     error.
@@ -195,7 +171,7 @@ def _checkpoint(
     digest, broken = "", ""
     told: set[str] = set()
     try:
-        digest = weights_digest(checkpoint.location, checkpoint.gguf_file, revision=checkpoint.revision)
+        digest = weights_digest(checkpoint.location, checkpoint.gguf_file, revision=checkpoint.revision, allow_pickle=pickle)
     except CheckpointError as error:
         broken = str(error)
     for exam in exams:
@@ -226,6 +202,8 @@ def _checkpoint(
                             gguf_file=checkpoint.gguf_file,
                             device="cpu",
                             dtype="float32",
+                            trust_remote_code=code,
+                            allow_pickle=pickle,
                             name=checkpoint.name,
                         )
                     figures = _one(model, exam, recipe, seed, device, bar)
@@ -250,7 +228,7 @@ def _checkpoint(
     return found
 
 
-def _key(digest: str, exam: _Exam, recipe: Recipe, seed: int, device: str) -> str:
+def _key(digest: str, exam: Exam, recipe: Recipe, seed: int, device: str) -> str:
     content = {
         "version": VERSION,
         "checkpoint": digest,
@@ -272,7 +250,7 @@ def _cuda(device: str) -> bool:
     return bool(torch.cuda.is_available())
 
 
-def _one(model: Model, exam: _Exam, recipe: Recipe, seed: int, device: str, bar: _Bar) -> dict[str, float]:
+def _one(model: Model, exam: Exam, recipe: Recipe, seed: int, device: str, bar: Bar) -> dict[str, float]:
     """Fine-tune once and measure."""
     from features.scoring import encode
     from training.tuning import tune
@@ -302,48 +280,7 @@ def _one(model: Model, exam: _Exam, recipe: Recipe, seed: int, device: str, bar:
     return by_likelihood(tuned, exam.task, exam.test)
 
 
-def _prompts(model: Model, exam: _Exam, examples: Sequence[Example], most: int) -> list[Row]:
+def _prompts(model: Model, exam: Exam, examples: Sequence[Example], most: int) -> list[Row]:
     contexts = [exam.task.prompt(example)[0][0] for example in examples]
     ids = model.tokenizer(contexts, return_attention_mask=False, return_token_type_ids=False, verbose=False)["input_ids"]
     return prompts(ids, [example.gold or 0 for example in examples], most)
-
-
-class _Bar:
-    """Steps done and time left, on stderr; stored fine-tunings count as done at once and not as fast ones."""
-
-    def __init__(self, zoo: Zoo, exams: Sequence[_Exam], recipe: Recipe, seeds: int, shown: bool) -> None:
-        share = 0.9 if recipe.early_stopping else 1.0
-        per_exam = [math.ceil(max(round(share * len(e.train)), 1) / recipe.batch_size) * recipe.epochs for e in exams]
-        self._units = [steps for _ in zoo.checkpoints for steps in per_exam for _ in range(seeds)]
-        self._total, self._shown = sum(self._units), shown
-        self._unit = self._in_unit = 0
-
-    def __enter__(self) -> _Bar:
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            total=self._total, disable=not self._shown, file=sys.stderr, unit="step", desc="fine-tuning", dynamic_ncols=True
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def says(self, what: str) -> None:
-        self._bar.set_description(what, refresh=False)
-
-    def write(self, line: str) -> None:
-        """A line on stderr that leaves the bar whole."""
-        self._bar.write(line, file=sys.stderr)
-
-    def step(self) -> None:
-        self._in_unit += 1
-        self._bar.update()
-
-    def unit_done(self) -> None:
-        """Whatever is left of this fine-tuning (stored, failed or stopped early) is no longer ahead."""
-        rest = self._units[self._unit] - self._in_unit
-        self._unit, self._in_unit = self._unit + 1, 0
-        if rest:
-            self._bar.total -= rest
-            self._bar.refresh()

@@ -135,9 +135,9 @@ def _outermost(module: Any, name: str) -> bool:
 def _untie(module: Any) -> None:
     from torch.nn import Parameter
 
-    head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
-    embedding = module.get_input_embeddings()
-    if head is not None and getattr(head, "weight", None) is embedding.weight:
+    head: Any = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
+    embedding: Any = module.get_input_embeddings()
+    if head is not None and head.weight is embedding.weight:
         head.weight = Parameter(embedding.weight.detach().clone())
         module.config.tie_word_embeddings = False
 

@@ -14,6 +14,7 @@ import pytest
 from features.errors import DataError, FailedError, StoreError, UnknownNameError
 from features.rows import FEATURE_COLUMNS, OUTCOME_COLUMNS
 from training import tracking
+from training.tracking.lease import LEASE
 
 
 def features_rows(
@@ -195,13 +196,11 @@ def test_the_lease_keeps_a_second_holder_out_and_outlives_no_dead_process(mlflow
     import time
 
     with tracking.place.talking() as client:
-        client.set_registered_model_tag(
-            tracking.RANKER, tracking.registry.LEASE, f"{socket.gethostname()}:{gone.pid}:token@{time.time():.0f}"
-        )
+        client.set_registered_model_tag(tracking.RANKER, LEASE, f"{socket.gethostname()}:{gone.pid}:token@{time.time():.0f}")
     with tracking.lease():
         pass
     with tracking.place.talking() as client:
-        client.set_registered_model_tag(tracking.RANKER, tracking.registry.LEASE, f"elsewhere:1:token@{time.time() - 4000:.0f}")
+        client.set_registered_model_tag(tracking.RANKER, LEASE, f"elsewhere:1:token@{time.time() - 4000:.0f}")
     with tracking.lease(seconds=3600):
         pass
 

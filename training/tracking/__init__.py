@@ -8,6 +8,7 @@ history.py    the comparison table, rebuilt from runs alone
 """
 
 from training.tracking.history import comparison_table, recorded_outcomes
+from training.tracking.lease import lease
 from training.tracking.place import EXPERIMENT, tracking_uri
 from training.tracking.registry import (
     CHAMPION,
@@ -16,7 +17,6 @@ from training.tracking.registry import (
     champion,
     check_name,
     find_version,
-    lease,
     load_version,
     move_alias,
     register_ranker,

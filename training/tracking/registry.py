@@ -1,4 +1,4 @@
-"""The ranker's registry: versions of `foretune-ranker`, the alias `champion`, the lease that a retraining holds.
+"""The ranker's registry: versions of `foretune-ranker` and the alias `champion`.
 
 A version is registered with its Booster as MLflow's own LightGBM model (native text, for whoever looks with MLflow's tools) and
 with the ranker's folder (JSON and LightGBM text) as the artifact `ranker/` of its run. Only that folder is ever loaded: nothing
@@ -8,17 +8,12 @@ that comes out of the registry is unpickled, and its digest must be the one in t
 from __future__ import annotations
 
 import hashlib
-import os
-import socket
 import tempfile
-import time
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.errors import FailedError, StoreError, UnknownNameError, UserError
+from features.errors import StoreError, UnknownNameError, UserError
 from training.tracking.place import talking
 from training.tracking.runs import DERIVED, DIGEST, run, table_digest
 
@@ -30,7 +25,6 @@ if TYPE_CHECKING:
 RANKER = "foretune-ranker"
 CHAMPION = "champion"
 RANKER_DIGEST = "foretune.ranker_digest"
-LEASE = "foretune.lease"
 
 
 def folder_digest(folder: Path) -> str:
@@ -94,7 +88,7 @@ def register_ranker(
                     ranker.booster_, name="booster", pip_requirements=[f"lightgbm=={lightgbm.__version__}"]
                 )
     with talking(root) as client:
-        _ensure(client, name)
+        ensure(client, name)
         version = client.create_model_version(
             name,
             model.model_uri,
@@ -105,7 +99,8 @@ def register_ranker(
     return str(version.version)
 
 
-def _ensure(client: Any, name: str) -> None:
+def ensure(client: Any, name: str) -> None:
+    """Make the registered model if it is not there."""
     import mlflow
 
     try:
@@ -243,59 +238,6 @@ def move_alias(name: str, version: str, *, expected: str | None, alias: str = CH
     with talking(root) as client:
         client.set_registered_model_alias(name, alias, version)
     return True
-
-
-@contextmanager
-def lease(name: str = RANKER, *, seconds: float = 3600, root: Path | str | None = None) -> Iterator[str]:
-    """Hold the registry's retraining lease: a tag on the registered model, which holds across machines.
-
-    A lease older than `seconds`, or of a process of this machine that is gone, is taken over: a kill -9 blocks nobody for long.
-
-    Raises
-    ------
-    FailedError : somebody else holds it
-    """
-    token = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
-    with talking(root) as client:
-        _ensure(client, name)
-        held = client.get_registered_model(name).tags.get(LEASE, "")
-        if held and not _stale(held, seconds):
-            holder, since = held.rsplit("@", 1)
-            who, age = ":".join(holder.split(":")[:2]), time.time() - float(since)
-            raise FailedError(
-                f"another retraining of {name!r} is running ({who}, for {age:.0f} s)",
-                where="registry",
-                remedy="wait for it to end",
-            )
-        client.set_registered_model_tag(name, LEASE, f"{token}@{time.time():.0f}")
-        time.sleep(0.2)  # two that wrote at once both read the later one, and one of the two leaves
-        if not client.get_registered_model(name).tags.get(LEASE, "").startswith(token):
-            raise FailedError(f"another retraining of {name!r} has just begun", where="registry", remedy="wait for it to end")
-    try:
-        yield token
-    finally:
-        with talking(root) as client:
-            if client.get_registered_model(name).tags.get(LEASE, "").startswith(token):
-                client.delete_registered_model_tag(name, LEASE)
-
-
-def _stale(held: str, seconds: float) -> bool:
-    try:
-        holder, since = held.rsplit("@", 1)
-        host, pid, _ = holder.split(":")
-        if time.time() - float(since) > seconds:
-            return True
-    except ValueError:
-        return True
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return False
 
 
 def check_name(name: str) -> str:
