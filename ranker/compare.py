@@ -512,7 +512,7 @@ def _twin_rows(X: pd.DataFrame, y: Floats, zoo: list[str], task: list[str]) -> I
 
 
 def _row_weights(y: Floats, sd: Floats | None, unit: Ints) -> Floats:
-    """(n,) weight of a row: the share of its outcome's variance that is not noise; a unit without two outcomes to compare weighs nothing."""
+    """(n,) weight of a row: the share of its outcome's variance that is not noise; nothing in a unit without two outcomes."""
     out = np.ones(len(y))
     for u in np.unique(unit):
         rows = unit == u

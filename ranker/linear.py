@@ -172,10 +172,10 @@ class Single(Linear):
 
 @dataclass
 class Logistic(Linear):
-    """Logistic regression through the origin on the differences of a pair: shared by all tasks, then one per task shrunk towards it.
+    """Logistic regression through the origin on the differences of a pair: shared by all tasks, then per task shrunk to it.
 
-    Where features say nearly the same (losses after 200 and after 400 examples), what matters is their difference; a penalty that does
-    not grow with the noise keeps it.
+    Where features say nearly the same (losses after 200 and after 400 examples), what matters is their difference; a penalty that
+    does not grow with the noise keeps it.
     """
 
     def fit(self, Z: Floats, t: Floats, w: Floats, unit: Ints, task: Ints, sign: Ints | None = None) -> Self:
