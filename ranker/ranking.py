@@ -191,16 +191,16 @@ def assemble(
     group = tie_groups(strength, call_from)
     order = np.lexsort((np.arange(n), -score)) if exact else np.argsort(-strength, kind="stable")
     rows = []
-    place = {int(i): r for r, i in enumerate(order)}
     members: dict[int, list[int]] = {}
+    at = np.empty(n, np.int64)
     for i in order:
-        members.setdefault(int(group[i]), []).append(int(i))
+        same = members.setdefault(int(group[i]), [])
+        at[i] = len(same)
+        same.append(int(i))
     for r, i in enumerate(order):
-        same = [m for m in members[int(group[i])] if m != i]
-        if len(same) > MOST_TIED:
-            at = next((q for q, m in enumerate(same) if place[m] > r), len(same))
-            start = max(0, min(at - MOST_TIED // 2, len(same) - MOST_TIED))
-            same = same[start : start + MOST_TIED]
+        same = members[int(group[i])]
+        start = int(np.clip(at[i] - MOST_TIED // 2, 0, max(0, len(same) - MOST_TIED - 1)))
+        same = [m for m in same[start : start + MOST_TIED + 1] if m != i]
         rows.append(
             {
                 "checkpoint": names[i],

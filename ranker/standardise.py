@@ -98,6 +98,7 @@ class Column:
     kind : "number" or "text"
     form : of a number: plain, log, inverse
     centre, spread : of the training zoos' rows, on the scale of `form`: median over zoos and tasks
+    apart : standard deviation of that centre over the training zoos and tasks; 0 for one
     low, high : 1st and 99th percentile in training, on that scale
     levels : of a text: its indicators, each ``=VALUE`` (is it), ``~PART`` (has it among its parts, cut at + - / _ , and blanks)
         or ``!VALUE`` (is not it: the commonest); only those that at least two checkpoints share, and no two that say the same
@@ -109,6 +110,7 @@ class Column:
     form: str = "plain"
     centre: float = 0.0
     spread: float = 1.0
+    apart: float = 0.0
     low: float = 0.0
     high: float = 0.0
     levels: list[str] = field(default_factory=list)
@@ -262,7 +264,9 @@ class Standardiser:
                 outside.append(c.name)
             prior = _PRIOR_OUTSIDE if far or own else _PRIOR
             share = 1.0 if own and n >= 5 else (n - 1) / (n - 1 + prior)
-            centre[k] = middle if far or own else share * middle + (1 - share) * c.centre
+            # Where training zoos lie far apart, their common centre says little of where this one lies.
+            fixed = prior if c.apart <= 0 else min(prior, (c.spread / c.apart) ** 2)
+            centre[k] = middle if far or own else (n * middle + fixed * c.centre) / (n + fixed)
             if scale > 0:
                 spread[k] = np.exp(share * np.log(scale) + (1 - share) * np.log(c.spread))
         ordered = tuple(np.sort(column[~np.isnan(column)]) for column in numbers.T) if len(raw) >= _RANKED else ()
@@ -333,6 +337,7 @@ def _fit_number(name: str, values: Floats, unit: Ints) -> Column:
         form,
         centre=float(np.median(centres)),
         spread=float(np.exp(np.median(np.log(spreads)))) if spreads else 1.0,
+        apart=float(np.std(centres)),
         low=float(low),
         high=float(high),
         share_missing=float(np.isnan(x).mean()),

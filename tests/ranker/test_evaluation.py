@@ -166,3 +166,13 @@ def test_pairs_may_be_restricted() -> None:
     every = evaluate(table, methods=("best-single",), splits=3)["mean"]["best-single"]["pairs"]
     some = evaluate(table, methods=("best-single",), splits=3, pairs=same_rate)["mean"]["best-single"]["pairs"]
     assert 0 < some < every
+
+
+@pytest.mark.parametrize("group", ["task", "zoo"])
+def test_whole_tasks_and_whole_zoos_can_be_held_out(group: str) -> None:
+    """The truth is the same everywhere, so a ranker must carry it over to a task or a zoo that it has never seen."""
+    table = pd.concat([made(10, tasks=3, seed=k).assign(zoo=f"z{k}") for k in range(4)], ignore_index=True)
+    table["x"] += 100 * table["zoo"].str[1].astype(int)  # zoos lie apart: only the standing within a zoo can help
+    result = evaluate(table, methods=("ltc", "best-single"), group=group, splits=2, parameters=QUICK)
+    assert result["mean"]["ltc"]["accuracy"] > 0.75
+    assert result["mean"]["ltc"]["accuracy"] >= result["mean"]["best-single"]["accuracy"] - 0.05
