@@ -6,6 +6,7 @@
     python -m ranker.studies rectified --table rectified_scaling_tidy.csv
     python -m ranker.studies transfer  --table FOLDER           (which of them answers for another)
     python -m ranker.studies small     --table FOLDER           (8 to 20 checkpoints)
+    python -m ranker.studies summary   [--table docs/studies]   (aims and results, from the pages written so far)
 
 Each writes a Markdown page and, beside it, the same figures as JSON. Checkpoints, or their uploaders, are held out, never pairs.
 """

@@ -1,0 +1,76 @@
+"""What was aimed at and what was reached: one page from the figures that the other studies wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from features.errors import DataError
+from ranker.studies.page import Page, cell, with_interval
+
+# (study, key of its figures, what it is, published or simple, aim)
+AIMS: tuple[tuple[str, str, str, str, float], ...] = (
+    ("zeng", "proxies/ltc", "Zeng, their protocol, five proxies, mean of three tasks", "LightGBM .744, MLP .714", 0.80),
+    ("zeng", "proxies/ltc:equal", "the same fits, pairs of equal learning rate", "default learning to compare .616", 0.68),
+    ("zeng", "configurations/ltc", "the same, with configurations", "learning rate alone .746", 0.87),
+    ("zeng", "handled/proxies/ltc", "five proxies, twins on one side, failed run left out", "-", 0.80),
+    ("zeng", "handled/with configurations/ltc", "with configurations, twins and failed run handled", "-", 0.87),
+    ("ibm", "per task/ltc", "IBM, per task within base, uploaders held out", "probe .583", 0.60),
+    ("ibm", "mean of the tasks/ltc", "IBM, mean of the 36 tasks", "probe .690", 0.70),
+    ("nas", "ltc", "NAS-Bench-BERT, mean GLUE", "pre-training time .806, extra trees .870", 0.88),
+)
+
+
+def study(table: str | Path | None = None, *, splits: int = 0, seed: int = 0, command: str = "", quick: bool = False) -> Page:
+    """Read ``zeng.json``, ``ibm.json``, ``nas.json`` from the folder `table`; a study that is not there is left out.
+
+    Raises
+    ------
+    DataError : none of them is there
+    """
+    folder = Path(table or "docs/studies")
+    page = Page("Aims and results", command)
+    rows: list[list[Any]] = []
+    for name, key, what, simple, aim in AIMS:
+        path = folder / f"{name}.json"
+        if not path.is_file():
+            continue
+        own, _, kind = key.partition(":")
+        found = json.loads(path.read_text(encoding="utf-8"))[own]
+        one = found[kind or "all"] if "all" in found else found
+        page.figures[f"{name}/{key}"] = {"accuracy": one["accuracy"], "ci95": one["ci95"], "aim": aim, "ece": one["ece"]}
+        met = "yes" if one["accuracy"] >= aim - 5e-4 else "no"
+        rows.append(
+            [what, simple, aim, with_interval(one), one["sd"], met, one["ece"], one.get("called"), one.get("called_accuracy")]
+        )
+    if not rows:
+        raise DataError("no figures there", where=str(folder), remedy="run the studies with -o FOLDER/NAME.md first")
+    page.text(
+        "From the figures beside the other pages. Called pairs should be right 9 times in 10; ECE is the expected calibration error."
+    )
+    page.table(
+        "Held-out pairwise accuracy",
+        ["study", "published or simple", "aim", "ltc [95 %]", "sd", "met", "ECE", "called", "right"],
+        rows,
+    )
+    best = _best_at(folder)
+    if best:
+        page.table(
+            "Zeng: place of the best true model, of 20 held out (aim 5 / 5 / 5)",
+            ["features", "CMS", "RAG", "CBQA"],
+            [[label, *(cell(float(v)) for v in values)] for label, values in best],
+        )
+    return page
+
+
+def _best_at(folder: Path) -> list[tuple[str, list[float]]]:
+    path = folder / "zeng.json"
+    if not path.is_file():
+        return []
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    out = []
+    for label, key in (("five proxies", "proxies/ltc"), ("with configurations", "configurations/ltc")):
+        places = figures[key]["all"]["best_at_tasks"]
+        out.append((label, [places[t] for t in ("sft_cms", "sft_rag", "sft_cbqa")]))
+    return out
