@@ -47,7 +47,7 @@ def study(table: str | Path | None = None, *, splits: int = 0, seed: int = 0, co
     if not rows:
         raise DataError("no figures there", where=str(folder), remedy="run the studies with -o FOLDER/NAME.md first")
     page.text(
-        "From the figures beside the other pages. Called pairs should be right 9 times in 10; ECE is the expected calibration error."
+        "From the figures beside the other pages. Called pairs should be right 9 times in 10; ECE: expected calibration error."
     )
     page.table(
         "Held-out pairwise accuracy",
