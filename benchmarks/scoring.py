@@ -9,6 +9,9 @@ library's source; the texts are the standard library's too. Both engines start f
 gets the batch size that its own search finds on this machine (the search itself is not counted in its seconds, but shown
 apart). The floor is what the distinct tokens cost in matrix products alone: tokens x 2 x parameters FLOP at the rate of a
 large float32 product, measured in the same run.
+
+`--clock cpu` counts CPU seconds instead of wall seconds: for a machine that does other work meanwhile. Use one thread then
+(OMP_NUM_THREADS=1), so that waiting for the other threads is not counted.
 """
 
 from __future__ import annotations
@@ -172,7 +175,7 @@ def distinct_tokens(workload: str, requests: list[Any], folder: Path) -> tuple[i
     return sum(map(len, rows)), len(build(unique, [np.zeros(0, dtype=np.int64)] * len(unique))), n_parameters(model)
 
 
-def matmul_rate() -> float:
+def matmul_rate(clock: Any) -> float:
     """FLOP/s of float32 matrix products: the best of a large square one and of the model's own widest shape."""
     import torch
 
@@ -180,35 +183,39 @@ def matmul_rate() -> float:
     for m, k, n in ((2048, 2048, 2048), (1024, 512, 1408)):
         a, b = torch.randn(m, k), torch.randn(k, n)
         for _ in range(8):
-            start = time.perf_counter()
+            start = clock()
             for _ in range(4):
                 a @ b
-            best = max(best, 4 * 2 * m * k * n / (time.perf_counter() - start))
+            best = max(best, 4 * 2 * m * k * n / (clock() - start))
     return best
 
 
-def measure(workload: str, folder: Path, repeats: int) -> dict[str, Any]:
+def measure(workload: str, folder: Path, repeats: int, clock_name: str, memory: bool) -> dict[str, Any]:
     """Both engines on one workload, in turns; medians, the largest difference of a score, the peaks of their memory."""
+    clock = {"wall": time.perf_counter, "cpu": time.process_time}[clock_name]
     requests = requests_of(workload, Ours(folder).model.tokenizer)
     engines: dict[str, Any] = {"ours": Ours(folder), "harness": Harness(folder)}
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     scores: dict[str, Any] = {}
     rates = []
     for _ in range(repeats):
-        rates.append(matmul_rate())
+        rates.append(matmul_rate(clock))
         for name, engine in engines.items():
-            start = time.perf_counter()
+            start = clock()
             scores[name] = engine.run(workload, requests)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
             print(f"{workload}: {name} {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
     naive, distinct, parameters = distinct_tokens(workload, requests, folder)
     rate = statistics.median(rates)
     pairs = list(zip(scores["ours"], scores["harness"], strict=True))
     # a rolling score sums thousands of tokens in float32: compare it per token
     scale = [len(text.split()) if workload == "rolling" else 1 for text in requests]
-    alone = {name: in_process(name, workload, folder) for name in engines}
+    apart = {name: in_process(name, workload, folder) for name in engines} if memory else {}
     return {
         "workload": workload,
+        "clock": clock_name,
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "repeats": repeats,
         "requests": len(requests),
         "tokens": naive,
         "distinct": distinct,
@@ -218,9 +225,9 @@ def measure(workload: str, folder: Path, repeats: int) -> dict[str, Any]:
         "ours_s": statistics.median(seconds["ours"]),
         "harness_s": statistics.median(seconds["harness"]),
         "seconds": seconds,
-        "harness_auto_s": alone["harness"]["seconds"],
-        "ours_mb": alone["ours"]["mb"],
-        "harness_mb": alone["harness"]["mb"],
+        "harness_auto_s": apart["harness"]["seconds"] if apart else float("nan"),
+        "ours_mb": apart["ours"]["mb"] if apart else float("nan"),
+        "harness_mb": apart["harness"]["mb"] if apart else float("nan"),
         "max_difference": max(abs(a[0] - b[0]) for a, b in pairs),
         "max_difference_per_word": max(abs(a[0] - b[0]) / max(1, n) for (a, b), n in zip(pairs, scale, strict=True)),
         "greedy_agreement": sum(a[1] == b[1] for a, b in pairs) / len(pairs),
@@ -275,17 +282,17 @@ def table(results: list[dict[str, Any]]) -> str:
     ]
     rates = ", ".join(f"{r['workload']} {r['gflops']:.0f}" for r in results)
     search = ", ".join(f"{r['workload']} {r['harness_auto_s']:.0f} s" for r in results)
-    return (
-        head
-        + "\n".join(lines)
-        + f"\n\nGFLOP/s of a matrix product: {rates}. The harness with its search for a batch size: {search}."
-    )
+    how = ", ".join(sorted({f"{r['clock']} seconds, {r['threads']} threads, median of {r['repeats']}" for r in results}))
+    notes = f"{how}. GFLOP/s of a matrix product: {rates}. The harness with its search for a batch size: {search}."
+    return head + "\n".join(lines) + "\n\n" + notes
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", choices=[*WORKLOADS], action="append")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the runs of each engine in a process of its own")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--table", type=Path, nargs="+", help="print the table of JSON files written before, and measure nothing")
     parser.add_argument("--model", type=Path, help="where the model is, or is to be made; default: a temporary folder")
@@ -302,7 +309,10 @@ def main() -> None:
         folder = arguments.model or Path(temporary) / "model"
         if not (folder / "config.json").is_file():
             make_model(folder)
-        results = [measure(workload, folder, arguments.repeats) for workload in arguments.workload or WORKLOADS]
+        results = [
+            measure(workload, folder, arguments.repeats, arguments.clock, not arguments.no_memory)
+            for workload in arguments.workload or WORKLOADS
+        ]
     print(table(results))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")

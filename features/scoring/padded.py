@@ -75,7 +75,7 @@ class Padded:
         with torch.inference_mode():
             if self.trunk.whole:
                 found = score_pairs(
-                    lambda logits: logits, self.model.module(**inputs).logits.flatten(0, 1), lines, targets, self.budget
+                    lambda logits: logits, self.trunk.module(**inputs).logits.flatten(0, 1), lines, targets, self.budget
                 )
             else:
                 found = score_pairs(self.trunk.logits, self.trunk.states(**inputs).flatten(0, 1), lines, targets, self.budget)

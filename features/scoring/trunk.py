@@ -13,9 +13,10 @@ class Trunk:
     """Attributes: `whole` is True where the module cannot be taken in two (its base model is itself)."""
 
     def __init__(self, module: Any) -> None:
-        self.module = module
-        self.base = module.base_model
-        self.whole = self.base is module
+        # a LoRA adapter stands inside the layers of the model that it wraps
+        self.module = module.get_base_model() if hasattr(module, "get_base_model") else module
+        self.base = self.module.base_model
+        self.whole = self.base is self.module
         self._output: Any = None
 
     def run(self, **inputs: Any) -> Any:
