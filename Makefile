@@ -18,7 +18,7 @@ demo: env
 	$(BIN)/foretune demo
 
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15
 
 lint: env
 	$(BIN)/ruff check .
