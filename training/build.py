@@ -99,7 +99,12 @@ def build(
         from tqdm import tqdm
 
         with tqdm(
-            total=len(todo) * plan.steps, unit="step", desc=plan.zoo, disable=not progress, smoothing=0.05, mininterval=0.5
+            total=len(todo) * plan.steps,
+            unit="step",
+            desc=plan.zoo,
+            disable=not progress or os.environ.get("RANK", "0") != "0",
+            smoothing=0.05,
+            mininterval=0.5,
         ) as bar:
             arguments = [(plan, streams, folder, place, deadline, device) for place in todo]
             for place, ended in _each(arguments, jobs, bar):

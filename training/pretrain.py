@@ -174,6 +174,7 @@ def pretrain(
     )
     folder.mkdir(parents=True, exist_ok=True)
     trainee, optimizer = accelerator.prepare(trainee, optimizer)
+    accelerator.wait_for_everyone()
     progress = _load_state(folder / STATE, accelerator.unwrap_model(trainee), optimizer, loader.steps)
     marks = set(keep_at or [loader.steps])
     mine = slice(accelerator.process_index, None, accelerator.num_processes)
@@ -197,19 +198,28 @@ def pretrain(
         progress.step += 1
         progress.losses.append(value)
         progress.seconds = before + time.perf_counter() - started
+        late = deadline is not None and _agreed(time.time() > deadline, accelerator)
         if accelerator.is_main_process:
             if progress.step in marks:
                 save(
                     accelerator.unwrap_model(trainee).model, tokenizer, folder / f"step-{progress.step:06d}", schedule.save_dtype
                 )
-            late = deadline is not None and time.time() > deadline
             if progress.finished or late or progress.step % schedule.state_every == 0:
                 _save_state(folder / STATE, accelerator.unwrap_model(trainee), optimizer, progress)
         if on_step:
             on_step(progress)
-        if deadline is not None and time.time() > deadline:
+        if late:
             break
     return progress
+
+
+def _agreed(late: bool, accelerator: Any) -> bool:
+    """The main process's answer, for all: a process that stopped alone would leave the others waiting for its gradients."""
+    if accelerator.num_processes == 1:
+        return late
+    from accelerate.utils import broadcast
+
+    return bool(broadcast(torch.tensor(int(late), device=accelerator.device)).item())
 
 
 def save(model: Any, tokenizer: Any, folder: Path, dtype: str) -> None:
