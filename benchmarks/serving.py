@@ -85,6 +85,8 @@ def wrk(url: str, folder: Path, seconds: int, *, new: bool) -> dict[str, float]:
     )
     script = folder / "ask.lua"
     script.write_text(
+        # A seed of its own for each round: the same numbers again would be answered from memory.
+        f"math.randomseed({time.time_ns() % 2**31})\n"
         f"template = [==[{template if new else BODY}]==]\n"
         "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\n"
         f"request = function() local body = {body} return wrk.format(nil, nil, nil, body) end\n"
