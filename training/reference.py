@@ -34,10 +34,10 @@ TASKS = Path(__file__).parent / "recipes" / "tasks"
 # The outcome of each task: accuracy, but where tiny checkpoints stay at chance, the likelihood of the right answer.
 METRICS = {"openbookqa": "gold_loglikelihood", "nq_oracle": "gold_loglikelihood"}
 FINETUNING: dict[str, Any] = {
-    "epochs": 2,
+    "epochs": 4,
     "learning_rate": 1e-3,
     "batch_size": 16,
-    "max_train_examples": 600,
+    "max_train_examples": 1000,
     "max_test_examples": 400,
     "max_length": 128,
 }
