@@ -38,7 +38,9 @@ class Feature:
 
 
 # Columns of a FEATURES file (CSV or Parquet), in order: a Feature of one checkpoint of one zoo.
-FEATURE_COLUMNS = ["zoo", "checkpoint", "digest", "task", "name", "value", "text", "stderr", "count", "seconds", "direction", "error"]
+FEATURE_COLUMNS = [
+    "zoo", "checkpoint", "digest", "task", "name", "value", "text", "stderr", "count", "seconds", "direction", "error"
+]  # fmt: skip
 
 # Columns of an OUTCOMES file, in order: one (checkpoint, task, recipe, seed); higher is better.
 OUTCOME_COLUMNS = ["zoo", "checkpoint", "digest", "task", "recipe", "seed", "metric", "outcome", "count", "seconds", "error"]

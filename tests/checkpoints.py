@@ -17,12 +17,16 @@ SPECIALS = ["<pad>", "<s>", "</s>", "<unk>", "<mask>", *[f"<extra_id_{i}>" for i
 def corpus() -> tuple[str, ...]:
     """Text that every installation has: docstrings and source of a few standard library modules."""
     root = Path(json.__file__).parents[1]
-    return tuple((root / f"{name}.py").read_text(encoding="utf-8") for name in ("textwrap", "string", "shlex", "heapq", "bisect", "statistics"))
+    names = ("textwrap", "string", "shlex", "heapq", "bisect", "statistics")
+    return tuple((root / f"{name}.py").read_text(encoding="utf-8") for name in names)
 
 
 @cache
 def tokenizer(kind: str = "causal") -> Any:
-    """A byte-level BPE of 1,000 entries with pad, bos, eos, mask and 32 sentinels. `kind`: causal, seq2seq (appends </s>) or masked."""
+    """A byte-level BPE of 1,000 entries with pad, bos, eos, mask and 32 sentinels.
+
+    `kind`: causal, seq2seq (appends </s>) or masked (puts <s> and </s> around).
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

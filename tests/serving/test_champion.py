@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from served import table
 
 from features.errors import FailedError
 from ranker import LearningToCompare
+from served import table
 from serving.champion import Snapshot, Watch, check, current
 from serving.desk import Desk
 from serving.schema import Checkpoint

@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import typer
-from served import table
 
+from served import table
 from serving import cli
 
 ROOT = Path(__file__).parents[2]

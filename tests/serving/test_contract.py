@@ -7,8 +7,8 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.failures import FailureGroup
-from served import Server
 
+from served import Server
 from serving.openapi import document
 
 # `extract` waits for a measurement to end: tests/serving/test_jobs.py asks for it.

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import TOKEN, Server
 
 from features.errors import UnknownNameError, UserError
+from served import TOKEN, Server
 from serving.client import Client
 from serving.jobs import ATTEMPTS, Jobs
 

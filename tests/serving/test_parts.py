@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from served import table
 
 from features.errors import DataError, StoreError, UnknownNameError, UserError
+from served import table
 from serving import failures
 from serving.catalogue import Catalogue, read_known
 from serving.drift import Drift

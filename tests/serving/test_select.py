@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import checkpoints
 import pytest
 import yaml
+
+import checkpoints
 
 
 def foretune(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

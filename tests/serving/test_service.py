@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Server
 
+from served import Server
 from serving.client import Client, RefusedError
 from serving.openapi import document
 

@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import checkpoints
 import pytest
 import yaml
+
+import checkpoints
 
 pytestmark = pytest.mark.smollm
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import steps
 
+import steps
 from features.errors import DataError, FailedError, UserError
 from training import tracking
 from training.duel import duel
