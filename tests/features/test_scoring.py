@@ -204,6 +204,21 @@ def test_continuation_that_melts_into_the_context_is_refused_with_a_remedy(model
         scorer.loglikelihood([("a", "b")])
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft's own
+@pytest.mark.parametrize("name", ["llama", "t5", "bert"])
+def test_lora_adapter_is_scored_with_its_adapter(models: Path, name: str) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = load(models / name, device="cpu")
+    plain = Scorer(model).loglikelihood(REQUESTS[:4])
+    targets = {"llama": ["q_proj", "down_proj"], "t5": ["q", "wo"], "bert": ["query", "value"]}[name]
+    tuned = get_peft_model(model.module, LoraConfig(target_modules=targets, init_lora_weights=False)).eval()
+    adapted = replace(model, module=tuned)
+    scores = Scorer(adapted).loglikelihood(REQUESTS[:4])
+    assert_naive(adapted, REQUESTS[:4], scores)
+    assert all(abs(a - b) > 1e-3 for (a, _), (b, _) in zip(scores, plain, strict=True))
+
+
 def test_no_requests_give_no_scores(models: Path) -> None:
     scorer = Scorer(get(models, "llama"))
     assert scorer.loglikelihood([]) == []
@@ -246,9 +261,11 @@ def test_single_row_that_does_not_fit_is_a_failure_that_says_so(models: Path) ->
     def refuse(*_: Any) -> None:
         raise torch.OutOfMemoryError("never")
 
+    scorer = Scorer(model)
+    assert scorer.engine.name == "padded"
     model.module.base_model.register_forward_pre_hook(refuse)
     with pytest.raises(FailedError, match="not enough memory for a batch of"):
-        Scorer(model).loglikelihood([("import", " os")])
+        scorer.loglikelihood([("import", " os")])
 
 
 def test_errors_other_than_lack_of_memory_are_not_retried(models: Path) -> None:
