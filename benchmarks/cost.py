@@ -1,4 +1,7 @@
-"""What the answer costs beside what it replaces: ALL features of one checkpoint on five tasks, beside fine-tuning it once on one.
+"""What the answer costs beside what it replaces: all features of a checkpoint on five tasks, beside fine-tuning it once on one.
+
+All features are those that `foretune extract` measures unless told otherwise; the probe and the Fisher embedding, which are short
+fine-tunings themselves, are asked for by name and not among them.
 
     python benchmarks/cost.py                                     SmolLM2-135M, about two hours on 2 cores
     python benchmarks/cost.py --limit 50 --train 100 --epochs 1   smaller on both sides
