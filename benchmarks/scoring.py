@@ -268,6 +268,10 @@ def _reset_peak() -> bool:
     return True
 
 
+def _known(figure: float) -> str:
+    return "not measured" if figure != figure else f"{figure:,.0f}"
+
+
 def table(results: list[dict[str, Any]]) -> str:
     head = (
         "| workload | tokens | distinct | harness s | ours s | faster | floor s | ours / floor "
@@ -277,13 +281,15 @@ def table(results: list[dict[str, Any]]) -> str:
     lines = [
         f"| {WORKLOADS[r['workload']]} | {r['tokens']:,} | {r['distinct']:,} | {r['harness_s']:.2f} | {r['ours_s']:.2f} "
         f"| **{r['harness_s'] / r['ours_s']:.1f}x** | {r['floor_s']:.2f} | {r['ours_s'] / r['floor_s']:.2f} "
-        f"| {r['harness_mb']:,.0f} | {r['ours_mb']:,.0f} | {r['max_difference']:.1e} | {r['greedy_agreement']:.1%} |"
+        f"| {_known(r['harness_mb'])} | {_known(r['ours_mb'])} | {r['max_difference']:.1e} | {r['greedy_agreement']:.1%} |"
         for r in results
     ]
     rates = ", ".join(f"{r['workload']} {r['gflops']:.0f}" for r in results)
-    search = ", ".join(f"{r['workload']} {r['harness_auto_s']:.0f} s" for r in results)
+    search = ", ".join(f"{r['workload']} {_known(r['harness_auto_s'])}" for r in results)
     how = ", ".join(sorted({f"{r['clock']} seconds, {r['threads']} threads, median of {r['repeats']}" for r in results}))
-    notes = f"{how}. GFLOP/s of a matrix product: {rates}. The harness with its search for a batch size: {search}."
+    notes = (
+        f"{how}. GFLOP/s of a matrix product: {rates}. Wall seconds of the harness with its search for a batch size: {search}."
+    )
     return head + "\n".join(lines) + "\n\n" + notes
 
 
