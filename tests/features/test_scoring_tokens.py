@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import checkpoints
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import checkpoints
 from features.scoring import tokens
 
 SHOTS = "\n\n".join(f"Question: what is item {i} of the list?\nAnswer: entry {i} it is" for i in range(12))
