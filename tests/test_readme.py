@@ -157,12 +157,11 @@ def test_the_published_figures_are_evaluated(tmp_path: Path) -> None:
 
 
 def test_the_tree_names_what_is_there() -> None:
-    tree = README.split("## The tree")[1]
+    tree = README.split("## The tree")[1].split("```")[1]
     folder = ROOT
-    for line in tree.splitlines():
-        if match := re.match(r"(\s*)((?:[\w./]+(?:, )?)+)\s{2,}", line):
-            names = [name.strip() for name in match[2].split(",") if name.strip()]
-            for name in names:
-                if not match[1]:
-                    folder = ROOT / name
-                assert ((folder if match[1] else ROOT) / name).exists(), name
+    for line in filter(str.strip, tree.splitlines()):
+        inside = line.startswith(" ")
+        for name in line.strip().split("   ")[0].split(", "):
+            if not inside:
+                folder = ROOT / name.split("  ")[0]
+            assert ((folder if inside else ROOT) / name.split("  ")[0].strip()).exists(), line
