@@ -95,8 +95,7 @@ def represent(
         raise CheckpointError("has no output layer, so its answers are unknown", where=model.name)
     started = time.perf_counter()
     tokens = _tokenise(model, texts, words="words" in poolings)
-    trunk = Trunk(model.module)
-    run = model.module.get_encoder() if model.kind == "seq2seq" else trunk.run
+    trunk = Trunk(model.module.get_encoder() if model.kind == "seq2seq" else model.module)
     deepest = depth(model)
     kept = _layers(layers, deepest)
     with_head = bool(answers) and model.kind == "causal"
@@ -113,7 +112,7 @@ def represent(
         else:
             inputs["attention_mask"] = mask
         with torch.inference_mode():
-            output = run(**inputs, output_hidden_states=whole or trunk.whole)
+            output = trunk.run(**inputs, output_hidden_states=whole or trunk.whole)
             if with_head:
                 place = torch.tensor([len(tokens.ids[i]) - 1 for i in batch], device=model.device)
                 heads.add(batch, _logits_at(trunk, output, place))
@@ -303,11 +302,11 @@ def _ask_head(model: Model, texts: Sequence[str], heads: _Answers, token_budget:
     rows = [
         [*before, *ids[-room:], *([] if slot is None else [slot]), *after] for ids in encoder.encode(list(texts), special=False)
     ]
-    trunk = Trunk(model.module)
+    trunk = Trunk(model.module) if model.kind == "masked" else None
     for batch in _batches([len(ids) for ids in rows], token_budget):
         ids, mask = pad([np.asarray(rows[i]) for i in batch], pad_id(model), model.device)
         with torch.inference_mode():
-            if model.kind == "masked":
+            if trunk is not None:
                 place = torch.tensor([len(rows[i]) - len(after) - 1 for i in batch], device=model.device)
                 logits = _logits_at(trunk, trunk.run(input_ids=ids, attention_mask=mask), place)
             else:
