@@ -107,6 +107,8 @@ def test_a_newcomer_ranks_two_folders_on_a_table_of_forty_rows(newcomer: Path) -
 
 
 def test_the_demo_zoo_is_ranked_compared_and_learnt_from(demo: Path) -> None:
+    extracted = run("foretune extract zoo/zoo.yaml --task tasks/kinds.yaml --features ppl_clm,kshot -o features.csv", demo)
+    assert extracted.returncode == 0, extracted.stderr  # the demo has recorded its features, as this does
     for beginning in ("foretune rank zoo/", "foretune compare", "foretune outcomes", "foretune retrain"):
         done = run(command(beginning), demo)
         assert done.returncode == 0, (beginning, done.stderr)
