@@ -153,10 +153,13 @@ def extract(
             found[index].append(item)
             bar.step(left if not item.extractor else 1, item)
     failed = [Failure(m.checkpoint, m.task, m.extractor, m.error) for group in found for m in group if m.error]
+    digests = [next((m.digest for m in group if m.digest), "") for group in found]
+    derived = _derived(zoo, selection, read, kept, digests)
+    failed += [Failure(name, row.task, row.name, row.error) for name, some in derived.items() for row in some if row.error]
     rows = [
         row
-        for checkpoint, group in zip(zoo.checkpoints, found, strict=True)
-        for row in _rows(zoo, checkpoint, group, selection, read)
+        for checkpoint, group, digest in zip(zoo.checkpoints, found, digests, strict=True)
+        for row in _rows(zoo, checkpoint, group, selection, read, digest, derived[checkpoint.name])
     ]
     return ExtractReport(
         rows=_table(rows),
@@ -186,7 +189,7 @@ def stored(
     zoo, read, selection = prepared(zoo, tasks, features, examples, limit)
     kept = store if isinstance(store, FeatureStore) else FeatureStore(store)
     corpora = Corpora(zoo.corpora)
-    rows = []
+    groups, digests = [], []
     for checkpoint in zoo.checkpoints:
         group = []
         try:
@@ -200,7 +203,12 @@ def stored(
                     where = task.name if task else ""
                     group.append(Measured(checkpoint.name, digest, where, extractor.name, tuple(found), cached=True))
                     break
-        rows += _rows(zoo, checkpoint, group, selection, read, digest)
+        groups.append(group)
+        digests.append(digest)
+    derived = _derived(zoo, selection, read, kept, digests)
+    rows = []
+    for checkpoint, group, digest in zip(zoo.checkpoints, groups, digests, strict=True):
+        rows += _rows(zoo, checkpoint, group, selection, read, digest, derived[checkpoint.name])
     return _table(rows)
 
 
@@ -254,17 +262,35 @@ def _kept_here(item: Measured, store: FeatureStore) -> Measured:
     return item
 
 
+def _derived(
+    zoo: Zoo, selection: Selection, tasks: Sequence[Task], store: FeatureStore, digests: Sequence[str]
+) -> dict[str, list[Feature]]:
+    """The rows of each checkpoint that follow from its training history and from the checkpoints before it."""
+    from features.dynamics.rows import Known, derive, place
+
+    if not selection.derived:
+        return {checkpoint.name: [] for checkpoint in zoo.checkpoints}
+    places = {place(checkpoint): digest for checkpoint, digest in zip(zoo.checkpoints, digests, strict=True) if digest}
+    return derive(zoo.checkpoints, selection, Known(store, Corpora(zoo.corpora), tuple(tasks), places))
+
+
 def _rows(
-    zoo: Zoo, checkpoint: Checkpoint, group: Sequence[Measured], selection: Selection, tasks: Sequence[Task], digest: str = ""
+    zoo: Zoo,
+    checkpoint: Checkpoint,
+    group: Sequence[Measured],
+    selection: Selection,
+    tasks: Sequence[Task],
+    digest: str,
+    derived: Sequence[Feature],
 ) -> list[list[object]]:
-    """A checkpoint's rows, in the order of extractors and tasks, its metadata first."""
-    digest = next((m.digest for m in group if m.digest), digest)
+    """A checkpoint's rows, in the order of extractors and tasks, its metadata first and what is derived last."""
     order = {(extractor.name, task.name if task else ""): i for i, (extractor, task) in enumerate(units(selection, tasks))}
     features = metadata(checkpoint)
     for measured in sorted(group, key=lambda m: order.get((m.extractor, m.task), -1)):
         if measured.error:
             features.append(Feature(measured.extractor or _WHOLE, task=measured.task, error=measured.error))
         features += [replace(row, task=measured.task) for row in measured.rows if selection.keeps(measured.extractor, row)]
+    features += derived
     columns = FEATURE_COLUMNS[3:]
     return [[zoo.name, checkpoint.name, digest, *(row.to_dict()[column] for column in columns)] for row in features]
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,47 @@ def _metrics(task: str, found: Mapping[str, Any], content: Mapping[str, Any]) ->
 
 def _samples(file: Path, task: str, prefix: str) -> list[Feature]:
     """Likelihood features of a multiple-choice task's samples; none for another type, or where the gold cannot be told."""
-    gold_nll, margins, probabilities = [], [], []
+    found = read_samples(file)
+    rows = []
+    for name, values, direction in (
+        ("nll", [s.nll for s in found], -1),
+        ("margin", [s.margin for s in found], 1),
+        ("prob", [s.probability for s in found], 1),
+    ):
+        if values:
+            value, stderr = mean(values)
+            rows.append(Feature(f"{prefix}_{name}", value, stderr=stderr, count=len(values), direction=direction, task=task))
+    return rows
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example of `samples_*.jsonl`: its `doc_id`, the log-likelihoods of its choices (nats), and the gold's index."""
+
+    id: str
+    scores: np.ndarray
+    gold: int
+
+    @property
+    def nll(self) -> float:
+        return -float(self.scores[self.gold])
+
+    @property
+    def margin(self) -> float:
+        return float(self.scores[self.gold] - np.delete(self.scores, self.gold).max())
+
+    @property
+    def probability(self) -> float:
+        raised = np.exp(self.scores - self.scores.max())
+        return float(raised[self.gold] / raised.sum())
+
+
+def read_samples(file: Path) -> list[Sample]:
+    """The samples of a multiple-choice task, each once; none for a task of another type, or where the gold cannot be told.
+
+    Raises DataError, with the line, for what is not a sample.
+    """
+    samples = []
     seen: set[Any] = set()
     for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
@@ -147,13 +188,5 @@ def _samples(file: Path, task: str, prefix: str) -> list[Feature]:
         gold = int(target) if target.isdigit() else stripped.index(target.strip()) if target.strip() in stripped else -1
         if len(scores) < 2 or not 0 <= gold < len(scores):
             return []
-        gold_nll.append(-scores[gold])
-        margins.append(scores[gold] - np.delete(scores, gold).max())
-        raised = np.exp(scores - scores.max())
-        probabilities.append(raised[gold] / raised.sum())
-    rows = []
-    for name, values, direction in (("nll", gold_nll, -1), ("margin", margins, 1), ("prob", probabilities, 1)):
-        if values:
-            value, stderr = mean(values)
-            rows.append(Feature(f"{prefix}_{name}", value, stderr=stderr, count=len(values), direction=direction, task=task))
-    return rows
+        samples.append(Sample(str(identity), scores, gold))
+    return samples

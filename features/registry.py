@@ -38,6 +38,10 @@ EXTRACTORS: dict[str, str] = {
     "fisher": "features.fisher:TaskFisher",
 }
 
+# Names of feature families that are derived rather than measured (features.dynamics.rows), and the patterns of what they produce.
+DERIVED: dict[str, tuple[str, ...]] = {"curve": ("curve_*",), "dynamics": ("dynamics_*",)}
+NEEDED = {"dynamics": "prompt"}  # what must have been measured for it
+
 
 @dataclass
 class Session:
@@ -130,10 +134,11 @@ class Extractor(Protocol):
 
 @dataclass(frozen=True)
 class Selection:
-    """What `--features` named: extractors, and the patterns of the feature names to keep of each (empty: all)."""
+    """What `--features` named: extractors, the patterns of the names to keep of each (empty: all), and derived families."""
 
     extractors: tuple[str, ...]
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    derived: tuple[str, ...] = ()
 
     def keeps(self, extractor: str, feature: Feature) -> bool:
         """Whether this feature was asked for."""
@@ -150,33 +155,38 @@ def load(name: str) -> Extractor:
 
 
 def produces(name: str) -> tuple[str, ...]:
-    """Patterns of the feature names that an extractor produces."""
+    """Patterns of the feature names that an extractor, or a derived family, produces."""
+    if name in DERIVED:
+        return DERIVED[name]
     return tuple(getattr(load(name), "produces", (name, f"{name}_*")))
 
 
 def select(names: Iterable[str] | None) -> Selection:
-    """The extractors of `--features`: names of extractors (`kshot`) or of features (`kshot_acc`), in any order. None: every
-    default one.
+    """The extractors of `--features`: names of extractors (`kshot`), derived families (`dynamics`) or features (`kshot_acc`), in
+    any order. None: every default one.
 
     Raises UnknownNameError, with the nearest name, for what no extractor produces.
     """
     if names is None:
-        return Selection(tuple(name for name in EXTRACTORS if getattr(load(name), "default", True)))
+        return Selection(tuple(n for n in EXTRACTORS if getattr(load(n), "default", True)), derived=tuple(DERIVED))
+    families = {**EXTRACTORS, **DERIVED}
     wanted = [name.strip() for name in names if name.strip()]
     if not wanted:
-        raise UnknownNameError("no features are named", where="--features", remedy=f"known are: {', '.join(EXTRACTORS)}")
+        raise UnknownNameError("no features are named", where="--features", remedy=f"known are: {', '.join(families)}")
     only: dict[str, list[str]] = {}
-    whole = {name for name in wanted if name in EXTRACTORS}
+    whole = {name for name in wanted if name in families}
     for name in wanted:
-        if name in EXTRACTORS:
+        if name in families:
             continue
-        makers = [extractor for extractor in EXTRACTORS if any(fnmatch(name, pattern) for pattern in produces(extractor))]
+        makers = [family for family in families if any(fnmatch(name, pattern) for pattern in produces(family))]
         if not makers:
-            patterns = [pattern.rstrip("_*") for extractor in EXTRACTORS for pattern in produces(extractor)]
-            raise UnknownNameError(
-                f"no feature named {name!r}", where="--features", remedy=closest(name, {*EXTRACTORS, *patterns})
-            )
-        for extractor in makers:
-            only.setdefault(extractor, []).append(name)
+            patterns = [pattern.rstrip("_*") for family in families for pattern in produces(family)]
+            raise UnknownNameError(f"no feature named {name!r}", where="--features", remedy=closest(name, {*families, *patterns}))
+        for family in makers:
+            only.setdefault(family, []).append(name)
+    derived = tuple(name for name in DERIVED if name in whole or name in only)
+    for needed in (NEEDED[name] for name in derived if name in NEEDED):
+        if needed not in whole and needed not in only:
+            only[needed] = [""]  # measured, but none of its own rows was asked for
     chosen = tuple(name for name in EXTRACTORS if name in whole or name in only)
-    return Selection(chosen, {name: tuple(patterns) for name, patterns in only.items() if name not in whole})
+    return Selection(chosen, {name: tuple(patterns) for name, patterns in only.items() if name not in whole}, derived)

@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from features.errors import UserError
-from serving.console import JSON_OPTION, STORE_OPTION, TASK_OPTION, emit, need_tasks, say, store_path, table, zoo_and_tasks
+from serving.console import (
+    JSON_OPTION,
+    STORE_OPTION,
+    TASK_OPTION,
+    emit,
+    need_tasks,
+    say,
+    store_path,
+    table,
+    write_table,
+    zoo_and_tasks,
+)
 
-ZOO = Annotated[Path, typer.Argument(metavar="ZOO", help="The zoo's manifest: steps of one run, or any checkpoints.")]
+if TYPE_CHECKING:
+    from features.tasks import Task
+    from features.zoo import Zoo
+
 LIMIT = Annotated[int, typer.Option("--limit", min=3, help="Examples of each task at most.")]
 TEMPLATE = Annotated[str | None, typer.Option("--template", help="Which of a task's templates (default: its first).")]
 DEVICE = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 
 
 def dynamics(
-    zoo: ZOO,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A zoo's manifest; a folder of dynamics_epoch_*.jsonl or of lm-eval samples_*.jsonl; or a trainer_state.json.",
+        ),
+    ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for report.md, the tables and the pictures.")
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the report, the tables and the pictures.")
     ],
     task: TASK_OPTION = None,
+    along: Annotated[
+        list[Path] | None,
+        typer.Option("--along", metavar="ZOO", help="A manifest of earlier checkpoints of these runs. May be repeated."),
+    ] = None,
     template: TEMPLATE = None,
     detrend: Annotated[str, typer.Option("--detrend", help="none, linear (in log step) or difference.")] = "none",
     limit: LIMIT = 200,
@@ -32,20 +57,39 @@ def dynamics(
     """How tasks and examples behave over the checkpoints of a run: relatedness, maps, cartography, and each checkpoint's course.
 
     Zero-shot likelihoods that are not stored yet are measured first. A run of `foretune zoo build` has its own manifest under
-    trajectories/.
+    trajectories/. FOLDER/features.csv has the course of each checkpoint as feature rows, for `foretune table`.
 
     \b
     Example:
       foretune dynamics trajectories/clm-a.yaml --task films.yaml --task news.yaml -o dynamics
     """
-    from features.dynamics.report import write
+    from features.dynamics import report
 
-    found = _trajectories(zoo, task, template, limit, store, device)
-    written = write(list(found.values()), out, detrend=detrend)  # type: ignore[arg-type]
+    if detrend not in ("none", "linear", "difference"):
+        raise UserError(f"unknown trend removal {detrend!r}", where="--detrend", remedy="use none, linear or difference")
+    if source.is_file() and source.suffix == ".json":
+        written = report.write_history(source, out)
+    elif source.is_dir():
+        from features.dynamics.imports import read
+
+        written = report.write(list(read(source).values()), out, detrend=detrend)  # type: ignore[arg-type]
+    else:
+        from features.dynamics.rows import table as rows_of
+        from features.zoo import Zoo
+
+        manifest, chosen = zoo_and_tasks(source, task)
+        earlier = [Zoo.read(path) for path in along or ()]
+        for one in earlier:
+            _measure(one, chosen, limit, store, device)
+        found = _trajectories(source, task, template, limit, store, device)
+        written = report.write(list(found.values()), out, detrend=detrend)  # type: ignore[arg-type]
+        write_table(rows_of(manifest, chosen, store=store_path(store), along=earlier, limit=limit), out / "features.csv")
+        written.append(out / "features.csv")
+    shown = next((p for p in written if p.name == "report.md"), written[0])
     emit(
         {"out": str(out), "files": [str(p) for p in written]},
         as_json=as_json,
-        text=f"{len(written)} files in {out}; read {out / 'report.md'}",
+        text=f"{len(written)} files in {out}; read {shown}",
     )
 
 
@@ -97,14 +141,20 @@ def _trajectories(
 ) -> dict[str, Any]:
     """Trajectories of the tasks over the zoo; what is missing is measured."""
     from features.examples import trajectories
-    from features.extract import extract
 
     manifest, chosen = zoo_and_tasks(zoo, tasks)
     need_tasks(chosen, zoo)
-    report = extract(manifest, chosen, features="prompt", store=store_path(store), device=device, limit=limit)
+    _measure(manifest, chosen, limit, store, device)
+    return trajectories(manifest, chosen, store=store_path(store), template=template, limit=limit)
+
+
+def _measure(zoo: Zoo, tasks: Sequence[Task], limit: int, store: Path | None, device: str) -> None:
+    """Measure zero-shot answers that are not stored yet; say what could not be."""
+    from features.extract import extract
+
+    report = extract(zoo, tasks, features="prompt", store=store_path(store), device=device, limit=limit)
     for failure in report.failed:
         say(f"left out: {failure}")
-    return trajectories(manifest, chosen, store=store_path(store), template=template, limit=limit)
 
 
 def register(app: typer.Typer) -> None:

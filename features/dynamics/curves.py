@@ -1,4 +1,7 @@
-"""A checkpoint's own course on a task, as features: where it stands, where it goes, how it got there."""
+"""A checkpoint's own course, as features: where it stands, where it goes, how it got there.
+
+`course` for a few measured checkpoints, each exact; `smoothed` for a training history of many noisy losses.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,51 @@ def course(steps: np.ndarray, values: np.ndarray, *, horizon: float | None = Non
     end = 2 * float(np.asarray(steps)[-1]) if horizon is None else horizon
     result["forecast"] = power_law(np.asarray(steps, dtype=float), y, end)
     return result
+
+
+def smoothed(
+    steps: np.ndarray, losses: np.ndarray, *, horizon: float | None = None, degree: int = 3
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Describe a training history, whose every loss is of one batch.
+
+    Parameters
+    ----------
+    steps : (n,), increasing, n of 8 or more
+    losses : (n,), as logged
+    horizon : step to forecast to; by default twice the last step
+    degree : highest degree of the polynomial coefficients
+
+    Returns
+    -------
+    values : `level`, `slope` and `curvature` (value and derivatives, at the last step, of a parabola in log step over the last
+        half of the rows), `noise` (standard deviation of its residuals), `drop` (mean of the first eighth less level), `mean`
+        (over the whole history, each row the same), `poly_1` to `poly_degree` (least squares on Chebyshev polynomials in log
+        step) and `forecast` (`power_law`, on the means of at most 16 pieces that are even in log step)
+    errors : standard errors of level, slope and curvature, by least squares
+    """
+    t, y = np.log1p(np.asarray(steps, dtype=float)), np.asarray(losses, dtype=float)
+    n = len(y)
+    half = slice(n // 2, n)
+    x = t[half] - t[-1]
+    design = np.stack([np.ones_like(x), x, x**2], axis=1)
+    fit, *_ = np.linalg.lstsq(design, y[half], rcond=None)
+    residual = y[half] - design @ fit
+    noise = float(np.sqrt(residual @ residual / (len(x) - 3)))
+    covariance = np.linalg.pinv(design.T @ design) * noise**2
+    level, slope, bend = (float(v) for v in fit)
+    values = {"level": level, "slope": slope, "curvature": 2 * bend, "noise": noise}
+    values["drop"] = float(y[: max(1, n // 8)].mean()) - level
+    values["mean"] = float(y.mean())
+    coefficients = np.polynomial.chebyshev.chebfit(2 * (t - t[0]) / (t[-1] - t[0]) - 1, y, degree)
+    values |= {f"poly_{k}": float(coefficients[k]) for k in range(1, degree + 1)}
+    pieces = np.minimum((16 * (t - t[0]) / (t[-1] - t[0])).astype(int), 15)
+    groups = [np.flatnonzero(pieces == k) for k in np.unique(pieces)]
+    places, means = (np.array([series[g].mean() for g in groups]) for series in (np.asarray(steps, dtype=float), y))
+    end = 2 * float(np.asarray(steps)[-1]) if horizon is None else horizon
+    values["forecast"] = power_law(places, means, end)
+    spread = np.sqrt(np.diag(covariance))
+    errors = {"level": spread[0], "slope": spread[1], "curvature": 2 * spread[2]}
+    return values, {name: float(error) for name, error in errors.items()}
 
 
 def power_law(steps: np.ndarray, values: np.ndarray, at: float) -> float:

@@ -53,6 +53,9 @@ def courses(curves: Mapping[str, np.ndarray], steps: np.ndarray, ylabel: str, *,
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
         axes.plot(np.asarray(steps)[order], np.asarray(values)[order], label=name, color=colour, marker=marker, markersize=3.5)
     axes.set(xlabel="training step", ylabel=ylabel, title=title)
+    positive = np.sort(steps)[np.sort(steps) > 0]
+    if len(positive) > 3 and positive[-1] / positive[0] > 50 and np.median(positive) < 0.25 * positive[-1]:
+        axes.set_xscale("symlog" if np.min(steps) <= 0 else "log")  # steps that lie evenly in the logarithm
     axes.legend(frameon=False, fontsize=8)
     return figure
 
@@ -68,7 +71,9 @@ def matrix(related: Relatedness, *, title: str = "Correlation of mean trajectori
         for j in range(i):
             p = float(related.p_adjusted.iloc[i, j])
             text = "constant" if np.isnan(values[i, j]) else f"{values[i, j]:.2f}\np {p:.2g}"
-            axes.text(j, i, text, ha="center", va="center", fontsize=8, fontweight="bold" if p < 0.05 else "normal")
+            colour = "white" if abs(values[i, j]) > 0.6 else "black"
+            weight = "bold" if p < 0.05 else "normal"
+            axes.text(j, i, text, ha="center", va="center", fontsize=8, fontweight=weight, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_title(title, fontsize=10)

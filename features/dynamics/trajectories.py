@@ -113,3 +113,15 @@ class Trajectories:
             raise DataError(
                 f"not a file of trajectories: {cause}", where=str(path), remedy="make it with `foretune dynamics`"
             ) from cause
+
+
+def shared(tasks: Sequence[Trajectories]) -> list[Trajectories]:
+    """The tasks on the checkpoints that all of them have, in the order of training. Raises DataError for fewer than two."""
+    names = set(tasks[0].checkpoints).intersection(*(task.checkpoints for task in tasks))
+    if len(names) < 2:
+        raise DataError(
+            f"{len(names)} checkpoints have all tasks",
+            where=", ".join(task.task for task in tasks),
+            remedy="measure two checkpoints or more on each of them",
+        )
+    return [task.of_checkpoints([i for i, name in enumerate(task.checkpoints) if name in names]).sorted() for task in tasks]
