@@ -45,6 +45,7 @@ RUN_ECHO = """
 import os, socket, sys, uvicorn
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
 listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 print("echo answers on http://127.0.0.1:%d" % listener.getsockname()[1], file=sys.stderr, flush=True)
 from echo import service
 uvicorn.Server(uvicorn.Config(service.to_asgi(), log_config=None, access_log=False)).run(sockets=[listener])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from sklearn.base import BaseEstimator
 from features.errors import DataError
 from ranker.blend import calibration_error, probability, too_close_below
 from ranker.ensemble import SCORERS, Ensemble, Held, Sample, cross_fitted
-from ranker.explain import Comparison, explain
+from ranker.explain import Comparison, Side, explain, sides
 from ranker.pairs import Floats, Ints, codes, far_out, merge_groups, within
 from ranker.ranking import Ranking, assemble
 from ranker.standardise import Context, Standardiser, known_directions, standard_outcome
@@ -256,7 +257,9 @@ class LearningToCompare(BaseEstimator):
         i, j = within(sample.unit, limit=20 * most, seed=self.random_state)
         chosen = np.random.default_rng(self.random_state).permutation(len(i))[:most]
         for k in chosen:
-            shares = self.ensemble_.between(sample.Z[[i[k], j[k]]], int(sample.task[i[k]]))
+            task = int(sample.task[i[k]])
+            parts = self.ensemble_.shares(sample.Z[[i[k], j[k]]], task)
+            shares = self.ensemble_.between(sample.Z[i[k]], sample.Z[j[k]], task, parts[0] - parts[1])
             out += np.bincount(self.standardiser_.feature, shares, minlength=len(out)) ** 2
         return np.sqrt(out / max(len(chosen), 1))
 
@@ -350,10 +353,27 @@ class LearningToCompare(BaseEstimator):
         ------
         DataError : a or b has none of the ranker's features
         """
+        return explain(self, *self.sides({"a": a, "b": b}, task=task, context=context))
+
+    def sides(
+        self,
+        rows: Mapping[str, Mapping[str, Any]],
+        *,
+        task: str | None = None,
+        context: pd.DataFrame | Context | None = None,
+    ) -> list[Side]:
+        """What can be known of each row (name -> features) by itself, for `between`; context as in `answer`.
+
+        Sides made with the same context may be made one by one, kept, and put together in any pair.
+
+        Raises
+        ------
+        DataError : a row has none of the ranker's features
+        """
         self._check_fitted()
         raws, found = [], []
-        for name, row in (("a", a), ("b", b)):
-            have = resolve(self.feature_names_, [k for k, v in row.items() if v is not None and v == v])
+        for name, row in rows.items():
+            have = _measured(tuple(self.feature_names_), tuple(k for k, v in row.items() if v is not None and v == v))
             if not have:
                 raise DataError(
                     "none of the features that the ranker knows",
@@ -364,7 +384,11 @@ class LearningToCompare(BaseEstimator):
             raws.append(self.standardiser_.raw_row(row, have))
         raw = np.vstack(raws)
         used = self._context(context, raw)
-        return explain(self, a, b, found, raw, self.standardiser_.standardise(raw, used), used, self._code(task))
+        return sides(self, list(rows.values()), found, self.standardiser_.standardise(raw, used), used, self._code(task))
+
+    def between(self, a: Side, b: Side) -> Comparison:
+        """The answer for two sides made with the same context and task: exactly as `answer` would give it."""
+        return explain(self, a, b)
 
     def rank(
         self,
@@ -458,6 +482,12 @@ class LearningToCompare(BaseEstimator):
         from ranker.artifact import read
 
         return read(Path(folder))
+
+
+@lru_cache(maxsize=256)
+def _measured(known: tuple[str, ...], offered: tuple[str, ...]) -> dict[str, str]:
+    """`resolve`, kept: a service is asked with the same few sets of features again and again. Not to be changed."""
+    return resolve(known, offered)
 
 
 def _frame(X: pd.DataFrame | Floats, names: Sequence[str] | None = None) -> pd.DataFrame:

@@ -227,18 +227,21 @@ class Ensemble:
             )
         return out
 
-    def between(self, Z: Floats, task: int) -> Floats:
-        """(d,) shares of each matrix column in the log-odds of row 0 over row 1 of Z; the trees' task columns are spread
-        evenly.
-        """
-        out = self.coefficients(task)[-1] * (np.nan_to_num(Z[0]) - np.nan_to_num(Z[1]))
-        if self.process is not None:
-            out = out + self.weights[-2] * self.process.between(Z[0], Z[1], task)
+    def shares(self, Z: Floats, task: int) -> Floats:
+        """(n, d) what each matrix column adds to the trees' part of the score (TreeSHAP); the task columns are spread evenly."""
         assert self.booster is not None
-        shap = trees.parts(self.booster, self._with_task(Z, task))
-        shap = shap[0] - shap[1]
+        found = trees.parts(self.booster, self._with_task(Z, task))
         d = Z.shape[1]
-        return out + self.weights[-1] * (shap[:d] + shap[d:].sum() / d)
+        return self.weights[-1] * (found[:, :d] + found[:, d:].sum(1, keepdims=True) / d)
+
+    def between(self, za: Floats, zb: Floats, task: int, trees_part: Floats) -> Floats:
+        """(d,) shares of each matrix column in the log-odds of row za over row zb; `trees_part` is the difference of their
+        `shares`.
+        """
+        out = self.coefficients(task)[-1] * (np.nan_to_num(za) - np.nan_to_num(zb)) + trees_part
+        if self.process is not None:
+            out = out + self.weights[-2] * self.process.between(za, zb, task)
+        return out
 
     # ---- persistence (the booster's text apart)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -58,25 +58,58 @@ class Comparison:
         }
 
 
-def explain(
+@dataclass(frozen=True)
+class Side:
+    """One of two, as far as it can be known without the other: made once where its zoo is known, used for every pair.
+
+    Attributes
+    ----------
+    features : as given
+    found : which of them measures which of the ranker's features
+    z : (d,) standardised features
+    strength, bags : log-odds score, and (bags,) those of the resamples
+    shares : (d,) what each matrix column adds to the trees' part of the score
+    task : code of the task
+    outside : features in which the zoo is unlike the training checkpoints
+    """
+
+    features: Mapping[str, Any]
+    found: Mapping[str, str]
+    z: Floats
+    strength: float
+    bags: Floats
+    shares: Floats
+    task: int
+    outside: tuple[str, ...]
+
+
+def sides(
     ranker: LearningToCompare,
-    a: Mapping[str, Any],
-    b: Mapping[str, Any],
-    found: list[dict[str, str]],
-    raw: Floats,
+    rows: Sequence[Mapping[str, Any]],
+    found: Sequence[Mapping[str, str]],
     Z: Floats,
     used: Context,
     task: int,
-) -> Comparison:
-    """A `Comparison` from (2, d) raw and standardised features."""
+) -> list[Side]:
+    """Sides from (n, d) standardised features."""
+    strength, bags = ranker.ensemble_.scores(Z, task)
+    shares = ranker.ensemble_.shares(Z, task)
+    return [
+        Side(row, found[k], Z[k], float(strength[k]), bags[:, k], shares[k], task, used.outside) for k, row in enumerate(rows)
+    ]
+
+
+def explain(ranker: LearningToCompare, left: Side, right: Side) -> Comparison:
+    """The `Comparison` of two sides of one zoo and task."""
     columns = ranker.standardiser_.columns
-    whole, bags = ranker.ensemble_.scores(Z, task)
-    gaps = bags[:, 0] - bags[:, 1]
-    log_odds = float(whole[0] - whole[1])
+    a, b, found = left.features, right.features, (left.found, right.found)
+    gaps = left.bags - right.bags
+    log_odds = left.strength - right.strength
     p = float(probability(np.array([log_odds]))[0])
     error = ranker.widening_ * float(gaps.std())
     low, high = probability(np.array([log_odds - 1.6449 * error, log_odds + 1.6449 * error]))
-    shares = np.bincount(ranker.standardiser_.feature, ranker.ensemble_.between(Z, task), minlength=len(columns))
+    split = ranker.ensemble_.between(left.z, right.z, left.task, left.shares - right.shares)
+    shares = np.bincount(ranker.standardiser_.feature, split, minlength=len(columns))
     # Rounding apart, the shares add up to the log-odds; the rest is put on the largest so that they do exactly.
     largest = int(np.argmax(np.abs(shares)))
     shares[largest] += log_odds - shares.sum()
@@ -103,8 +136,9 @@ def explain(
     extra = sorted({k for row, have in ((a, found[0]), (b, found[1])) for k in row if k not in have.values()})
     if extra:
         notes.append(f"not known to the ranker, ignored: {', '.join(extra[:20])}")
-    if used.outside:
-        notes.append(f"unlike the training checkpoints: {', '.join(used.outside)}")
+    outside = tuple(dict.fromkeys((*left.outside, *right.outside)))
+    if outside:
+        notes.append(f"unlike the training checkpoints: {', '.join(outside)}")
     return Comparison(
         None if log_odds == 0 else ("a" if log_odds > 0 else "b"),
         p,

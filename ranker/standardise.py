@@ -13,6 +13,7 @@ score is averaged with the normal score of the value's rank in the zoo, which no
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ def spread_of(values: Floats) -> float:
     values = values[~np.isnan(values)]
     if len(values) < 2:
         return float("nan")
+    if len(values) == 2:  # the commonest question: two checkpoints of which no zoo is known
+        return abs(float(values[0]) - float(values[1])) / math.sqrt(2)
     if len(values) >= 5:
         low, high = np.quantile(values, [0.25, 0.75])
         plain = float(np.std(values, ddof=1))
@@ -236,7 +239,7 @@ class Standardiser:
                     except (TypeError, ValueError):
                         number = float("nan")
                     if np.isfinite(number):
-                        out[k] = _form_for(c, found[c.name]).apply(np.array([number]))[0]
+                        out[k] = _form_for(c, found[c.name]).of(number)
                 continue
             width = len(c.levels)
             if value is not None and value == value:
@@ -258,7 +261,7 @@ class Standardiser:
             if n == 0:
                 continue
             c = self.columns[k]
-            middle, scale = float(np.median(values)), spread_of(values)
+            middle, scale = float(np.median(values)) if n > 2 else float(values.sum()) / n, spread_of(values)
             far = c.spread > 0 and (middle < c.low - 2 * c.spread or middle > c.high + 2 * c.spread)
             if far and not own:
                 outside.append(c.name)
@@ -268,7 +271,7 @@ class Standardiser:
             fixed = prior if c.apart <= 0 else min(prior, (c.spread / c.apart) ** 2)
             centre[k] = middle if far or own else (n * middle + fixed * c.centre) / (n + fixed)
             if scale > 0:
-                spread[k] = np.exp(share * np.log(scale) + (1 - share) * np.log(c.spread))
+                spread[k] = math.exp(share * math.log(scale) + (1 - share) * math.log(c.spread))
         ordered = tuple(np.sort(column[~np.isnan(column)]) for column in numbers.T) if len(raw) >= _RANKED else ()
         return Context(centre, spread, len(raw), tuple(outside), ordered)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from features.errors import DataError, UserError
 from serving.catalogue import Catalogue
 from serving.champion import Snapshot
 from serving.console import finite
+
+if TYPE_CHECKING:
+    from ranker.explain import Side
 
 
 def compare(
@@ -30,21 +33,37 @@ def compare(
     ------
     DataError : the two share no feature that the ranker knows
     """
-    for name, features in (a, b):
+    rows = {a[0]: a[1], b[0]: b[1]} if a[0] != b[0] else {"a": a[1], "b": b[1]}
+    left, right = sides(snapshot, rows, task=task, context=context)
+    return between(snapshot, (a[0], left), (b[0], right), task=task)
+
+
+def sides(snapshot: Snapshot, rows: Mapping[str, Mapping[str, Any]], *, task: str | None, context: Any = None) -> list[Side]:
+    """What the ranker can say of each row (name -> features) by itself; see `LearningToCompare.sides`.
+
+    Raises
+    ------
+    DataError : a row has no feature that the ranker knows, or a text where it knows a number
+    """
+    for name, features in rows.items():
         _numbers_are_numbers(snapshot, name, features)
-    found = snapshot.ranker.answer(a[1], b[1], task=task, context=context).to_dict()
-    winner = found.get("winner")
+    return snapshot.ranker.sides(rows, task=task, context=context)
+
+
+def between(snapshot: Snapshot, a: tuple[str, Side], b: tuple[str, Side], *, task: str | None) -> dict[str, Any]:
+    """The ``compare`` object of two sides (name, side) made with the same context."""
+    found = snapshot.ranker.between(a[1], b[1])
     return finite(
         {
             "a": a[0],
             "b": b[0],
             "task": task,
-            "winner": {"a": a[0], "b": b[0]}.get(winner, winner) if isinstance(winner, str) else winner,
-            "probability": found["probability"],
-            "interval": list(found["interval"]),
-            "too_close": bool(found["too_close"]),
-            "reasons": found["reasons"],
-            "missing": list(found["missing"]),
+            "winner": None if found.winner is None else a[0] if found.winner == "a" else b[0],
+            "probability": found.probability,
+            "interval": list(found.interval),
+            "too_close": found.too_close,
+            "reasons": found.reasons,
+            "missing": found.missing,
             "ranker": snapshot.identity,
         }
     )

@@ -61,6 +61,11 @@ def say(text: str) -> None:
 
 def finite(value: Any) -> Any:
     """`value` ready for strict JSON: numpy scalars unpacked, NaN and infinities as null."""
+    kind = type(value)
+    if kind is float:  # the commonest first: every answer goes through here
+        return value if math.isfinite(value) else None
+    if kind is str or value is None:
+        return value
     if isinstance(value, dict):
         return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -25,6 +25,8 @@ from serving.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ranker.explain import Side
+
 log = logging.getLogger("foretune.desk")
 
 
@@ -65,7 +67,7 @@ class Desk:
         self._drift = (-1, Drift({}))
         self._cache: OrderedDict[Any, tuple[bytes, dict[str, Any]]] = OrderedDict()
         self._rank_cache: OrderedDict[Any, dict[str, Any]] = OrderedDict()
-        self._contexts: tuple[Any, dict[str, Any]] = (None, {})
+        self._known: tuple[Any, dict[str, Any], dict[tuple[str, str], Side]] = (None, {}, {})
         self._reloading = threading.Lock()
 
     def start(self) -> None:
@@ -114,14 +116,14 @@ class Desk:
         key = (snapshot.generation, book.revision, task, _key(a), _key(b))
         found = self._cache.get(key)
         if found is None:
-            context = self._context(snapshot, book, task) if isinstance(a, str) or isinstance(b, str) else None
-            sides = [(c, book.catalogue.row(task, c)) if isinstance(c, str) else (c.name, plain(c.features)) for c in (a, b)]
-            answer = answers.compare(snapshot, sides[0], sides[1], task=task, context=context)
+            left, right = self._sides(snapshot, book, task, a, b)
+            names = [c if isinstance(c, str) else c.name for c in (a, b)]
+            answer = answers.between(snapshot, (names[0], left), (names[1], right), task=task)
             found = (json.dumps(answer, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace"), answer)
             self._cache[key] = found
             if len(self._cache) > self.CACHE:
                 self._cache.popitem(last=False)
-            self.drift.saw(sides[0][1], sides[1][1])
+            self.drift.saw(left.features, right.features)
             self.ledger.answered(answer)
         else:
             self.hits += 1
@@ -129,15 +131,28 @@ class Desk:
         self.decided["too_close" if answer["too_close"] else ("a" if answer["probability"] > 0.5 else "b")] += 1
         return found[0]
 
-    def _context(self, snapshot: Snapshot, book: Book, task: str) -> Any:
-        """What the ranker makes of the zoo of `task`, made once per ranker and book."""
+    def _sides(self, snapshot: Snapshot, book: Book, task: str, a: str | Checkpoint, b: str | Checkpoint) -> list[Side]:
+        """Both sides of a question. A checkpoint known by name is looked at once per ranker and book: a new pair of known ones
+        costs next to nothing. Two given by their features are each other's only context.
+        """
+        if not isinstance(a, str) and not isinstance(b, str):
+            return answers.sides(snapshot, {"a": plain(a.features), "b": plain(b.features)}, task=task)
         key = (snapshot.generation, book.revision)
-        if self._contexts[0] != key:
-            self._contexts = (key, {})
-        found = self._contexts[1]
-        if task not in found:
-            found[task] = snapshot.ranker.context(book.catalogue.table(task))
-        return found[task]
+        if self._known[0] != key:
+            self._known = (key, {}, {})
+        _, contexts, known = self._known
+        if task not in contexts:
+            contexts[task] = snapshot.ranker.context(book.catalogue.table(task))
+        found = []
+        for place, side in (("a", a), ("b", b)):
+            if not isinstance(side, str):
+                found += answers.sides(snapshot, {place: plain(side.features)}, task=task, context=contexts[task])
+                continue
+            if (task, side) not in known:
+                row = {side: book.catalogue.row(task, side)}
+                (known[(task, side)],) = answers.sides(snapshot, row, task=task, context=contexts[task])
+            found.append(known[(task, side)])
+        return found
 
     def rank(
         self,

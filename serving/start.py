@@ -25,6 +25,8 @@ def start(settings: Settings, host: str, port: int) -> None:
         raise FailedError(
             f"cannot listen: {error.strerror or error}", where=f"{host}:{port}", remedy="choose another --port or --host"
         ) from None
+    # Small answers go out at once: asyncio sees to that only where a socket names its protocol, which these do not.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     os.environ.update(settings.environment())
     if settings.token is not None:
         os.environ["FORETUNE_TOKEN"] = settings.token

@@ -62,6 +62,20 @@ def test_reasons_add_up_to_the_log_odds_and_agreeing_features_of_a_linear_zoo_ha
     assert set(answer.to_dict()) == {"winner", "probability", "interval", "too_close", "reasons", "missing"}
 
 
+def test_sides_looked_at_one_by_one_answer_as_the_pair_does(ranker: LearningToCompare) -> None:
+    X, _ = made()
+    context = ranker.context(X)
+    rows = [X.iloc[k].to_dict() for k in range(5)]
+    alone = [ranker.sides({"x": row}, context=context)[0] for row in rows]
+    for i, j in ((0, 1), (1, 0), (2, 4), (3, 3)):
+        kept, asked = ranker.between(alone[i], alone[j]), ranker.answer(rows[i], rows[j], context=context)
+        assert kept.probability == pytest.approx(asked.probability, abs=1e-12)
+        assert kept.interval == pytest.approx(asked.interval, abs=1e-12)
+        assert (kept.winner, kept.missing) == (asked.winner, asked.missing)
+        for mine, theirs in zip(kept.reasons, asked.reasons, strict=True):
+            assert mine["contribution"] == pytest.approx(theirs["contribution"], abs=1e-12)
+
+
 def test_the_answer_and_the_table_say_the_same(ranker: LearningToCompare) -> None:
     X, _ = made()
     context = ranker.context(X)
