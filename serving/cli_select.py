@@ -1,4 +1,4 @@
-"""Commands on training dynamics: dynamics, select."""
+"""Commands on training dynamics: dynamics, select, prompts."""
 
 from __future__ import annotations
 
@@ -136,6 +136,51 @@ def select(
     emit(result, as_json=as_json, text=text)
 
 
+def prompts(
+    comparison: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="A comparison table of a task with `templates:`, from `foretune table`.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for report.md, report.html and the tables.")],
+    task: Annotated[str | None, typer.Option("--task", "-t", help="Which task of the table (default: its only one).")] = None,
+    repetitions: Annotated[int, typer.Option("--repetitions", min=1, help="Random halves to choose and judge on.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Which template's zero-shot score goes with the fine-tuned outcome, and what choosing one is worth.
+
+    Correlations with intervals and p-values; the template chosen on one half of the checkpoints and judged on the other, beside
+    the mean over templates and their ensemble.
+
+    \b
+    Example:
+      foretune prompts table.csv --task films -o prompts
+    """
+    from features.dynamics.prompts import describe, study
+    from ranker.table import read
+
+    rows = read(comparison)
+    names = sorted(rows["task"].unique())
+    if task is None and len(names) > 1:
+        raise UserError(f"tasks {', '.join(names)}", where=str(comparison), remedy="choose one with --task")
+    if task is not None and task not in names:
+        raise UserError(f"no task {task!r}", where=str(comparison), remedy=f"it has {', '.join(names)}")
+    rows = rows[rows["task"] == (task or names[0])]
+    found = study(rows, repetitions=repetitions, seed=seed)
+    written = describe(found, f"Prompts of {task or names[0]} and the fine-tuned outcome", table=rows).write(out / "report.md")
+    for name in ("correlations", "choices", "picked"):
+        write_table(getattr(found, name), out / f"{name}.csv")
+        written.append(out / f"{name}.csv")
+    result = {
+        "out": str(out),
+        "checkpoints": found.checkpoints,
+        "correlations": found.correlations.to_dict("records"),
+        "choices": found.choices.to_dict("records"),
+        "files": [str(p) for p in written],
+    }
+    shown = found.correlations[["measure", "template", "r", "low", "high", "p", "p_adjusted"]]
+    emit(result, as_json=as_json, text=f"{table(shown.itertuples(index=False), list(shown.columns))}\n\nread {out / 'report.md'}")
+
+
 def _trajectories(
     zoo: Path, tasks: list[str] | None, template: str | None, limit: int, store: Path | None, device: str
 ) -> dict[str, Any]:
@@ -161,3 +206,4 @@ def register(app: typer.Typer) -> None:
     """Add these commands to `app`."""
     app.command("dynamics")(dynamics)
     app.command("select")(select)
+    app.command("prompts")(prompts)

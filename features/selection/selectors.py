@@ -14,6 +14,7 @@ import numpy as np
 
 from features.dynamics.points import cluster, standardised
 from features.errors import DataError, UnknownNameError
+from features.selection.estimators import lure_weights
 from features.selection.subset import Subset
 
 
@@ -195,15 +196,16 @@ def _factors(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _drawn(problem: Problem, proposal: np.ndarray, name: str) -> Subset:
     """Draw one after the other without replacement; remember each draw's probability among those left.
 
-    The order of log(proposal) + Gumbel noise is such a sequence of draws (Yellott 1977), all at once.
+    The order of log(proposal) + Gumbel noise is such a sequence of draws (Yellott 1977), all at once. Weights undo the proposal
+    (LURE's, made to sum to 1), so that neither a small task nor a hard example counts for more than its share of the target.
     """
     with np.errstate(divide="ignore"):
         keys = np.log(proposal) + problem.rng.gumbel(size=len(proposal))
     index = np.argsort(-keys, kind="stable")[: problem.budget]
     drawn = proposal[index]
     left = drawn[::-1].cumsum()[::-1] + max(proposal.sum() - drawn.sum(), 0.0)
-    weights = problem.target[index] / problem.target[index].sum()
-    return Subset(index, weights, drawn / left, len(proposal), selector=name)
+    weights = lure_weights(drawn / left, len(proposal)) * problem.target[index]
+    return Subset(index, weights / weights.sum(), drawn / left, len(proposal), selector=name)
 
 
 SELECTORS: dict[str, Callable[[Problem], Subset]] = {

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import csv
 import json
-import os
-import subprocess
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 import checkpoints
+from serving import cli
+
+Foretune = Callable[..., tuple[int, str, str]]
 
 
-def foretune(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "serving.cli", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+@pytest.fixture
+def foretune(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Foretune:
+    """`foretune ...` in this process, in the run's folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(run)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["foretune", *arguments])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six checkpoints with steps, and two tasks of 24 examples."""
+def run(_migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six checkpoints with steps, two tasks of 24 examples, and an empty MLflow store."""
     root = tmp_path_factory.mktemp("run")
+    (root / "mlruns").mkdir()
+    shutil.copy(_migrated, root / "mlruns" / "mlflow.db")
     for step in range(6):
         checkpoints.llama(root / f"step{step}", seed=step, layers=1, width=32)
     words = {"a": ["import", "class", "def", "return"], "b": ["the", "that", "which", "these"]}
@@ -37,13 +58,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "checkpoints": [{"name": f"s{i}", "model": f"./step{i}", "family": "run", "step": i * 100} for i in range(6)],
     }
     (root / "zoo.yaml").write_text(yaml.safe_dump(zoo))
+    last = [{"name": f"x{i}", "model": f"./step{i}", "family": "last", "step": i * 100} for i in (4, 5)]
+    (root / "last.yaml").write_text(yaml.safe_dump({"zoo": "last", "checkpoints": last}))
     return root
 
 
-def test_a_run_is_described_with_tables_and_pictures(run: Path) -> None:
-    made = foretune("dynamics", "zoo.yaml", "--task", "kinds.yaml", "--task", "words.yaml", "-o", "out", "--json", cwd=run)
-    assert made.returncode == 0, made.stderr
-    files = {Path(f).name for f in json.loads(made.stdout)["files"]}
+def test_a_run_is_described_with_tables_and_pictures(run: Path, foretune: Foretune) -> None:
+    code, said, error = foretune("dynamics", "zoo.yaml", "--task", "kinds.yaml", "--task", "words.yaml", "-o", "out", "--json")
+    assert code == 0, error
+    files = {Path(f).name for f in json.loads(said)["files"]}
     pictures = {
         "courses.png",
         "accuracy.png",
@@ -53,28 +76,43 @@ def test_a_run_is_described_with_tables_and_pictures(run: Path) -> None:
         "degrees.png",
         "cartography-words.png",
     }
-    assert pictures | {"report.md", "cartography.csv", "courses.csv", "kinds.npz"} <= files
+    assert pictures | {"report.md", "report.html", "cartography.csv", "courses.csv", "kinds.npz", "features.csv"} <= files
     text = (run / "out" / "report.md").read_text()
     assert all(f"({name})" in text for name in pictures)
 
 
-def test_a_subset_is_selected_and_extraction_measures_only_it(run: Path) -> None:
-    made = foretune(
-        "select", "kinds.yaml", "words.yaml", "--zoo", "zoo.yaml", "--budget", "8", "-o", "subset.json", "--json", cwd=run
-    )
-    assert made.returncode == 0, made.stderr
-    assert sum(json.loads(made.stdout)["tasks"].values()) == 8
+def test_the_courses_of_a_run_join_with_outcomes(run: Path, foretune: Foretune) -> None:
+    assert foretune("dynamics", "last.yaml", "--along", "zoo.yaml", "--task", "kinds.yaml", "-o", "late")[0] == 0
+    lines = ["zoo,checkpoint,task,outcome", "last,x4,kinds,0.5", "last,x5,kinds,0.6"]
+    (run / "outcomes.csv").write_text("\n".join(lines))
+    code, _, error = foretune("table", "late/features.csv", "outcomes.csv", "-o", "table.csv")
+    assert code == 0, error
+    header, *rows = (run / "table.csv").read_text().splitlines()
+    assert {"dynamics_level", "dynamics_slope", "dynamics_peak_step", "dynamics_confidence"} <= set(header.split(","))
+    assert len(rows) == 2
+
+
+def test_a_subset_is_selected_and_extraction_measures_only_it(run: Path, foretune: Foretune) -> None:
+    arguments = ["kinds.yaml", "words.yaml", "--zoo", "zoo.yaml", "--budget", "8", "-o", "subset.json", "--json"]
+    code, said, error = foretune("select", *arguments)
+    assert code == 0, error
+    assert sum(json.loads(said)["tasks"].values()) == 8
     arguments = ["--task", "kinds.yaml", "--task", "words.yaml", "--features", "prompt", "--examples", "subset.json"]
-    measured = foretune("extract", "zoo.yaml", *arguments, "-o", "features.csv", cwd=run)
-    assert measured.returncode == 0, measured.stderr
-    lines = (run / "features.csv").read_text().splitlines()
-    header = lines[0].split(",")
-    counts = {
-        int(float(row[header.index("count")]))
-        for row in (x.split(",") for x in lines[1:])
-        if row[header.index("name")] == "prompt_nll"
-    }
-    assert sum(counts) <= 8
+    code, _, error = foretune("extract", "zoo.yaml", *arguments, "-o", "features.csv")
+    assert code == 0, error
+    rows = list(csv.DictReader((run / "features.csv").read_text().splitlines()))
+    assert sum({r["task"]: int(r["count"]) for r in rows if r["name"] == "prompt_nll"}.values()) == 8
+
+
+def test_templates_are_judged_from_a_comparison_table(run: Path, foretune: Foretune) -> None:
+    rng = np.random.default_rng(0)
+    columns = {f"prompt_{m}_{t}": rng.normal(size=12) for m in ("acc", "nll") for t in ("it", "this")}
+    frame = pd.DataFrame({"task": "kinds", "checkpoint": [f"c{i}" for i in range(12)], "outcome": rng.normal(size=12), **columns})
+    frame.to_csv(run / "templates.csv", index=False)
+    code, said, error = foretune("prompts", "templates.csv", "-o", "prompts", "--repetitions", "5", "--json")
+    assert code == 0, error
+    assert {"report.md", "report.html", "correlations.csv"} <= {Path(f).name for f in json.loads(said)["files"]}
+    assert foretune("prompts", "templates.csv", "--task", "other", "-o", "prompts")[2].strip().endswith("it has kinds")
 
 
 @pytest.mark.parametrize(
@@ -84,9 +122,10 @@ def test_a_subset_is_selected_and_extraction_measures_only_it(run: Path) -> None
         (["select", "kinds.yaml", "--zoo", "zoo.yaml", "--budget", "2000", "-o", "subset.json"], "use 1 to"),
         (["select", "kinds.yaml", "--zoo", "zoo.yaml", "--budget", "2", "--selector", "best", "-o", "subset.json"], "kriging"),
         (["dynamics", "nothing.yaml", "-o", "out2"], "nothing.yaml"),
+        (["dynamics", "zoo.yaml", "--task", "kinds.yaml", "-o", "out2", "--detrend", "mean"], "none, linear or difference"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_exit_code_2(run: Path, arguments: list[str], said: str) -> None:
-    made = foretune(*arguments, cwd=run)
-    assert made.returncode == 2
-    assert said in made.stderr.splitlines()[-1]
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(foretune: Foretune, arguments: list[str], said: str) -> None:
+    code, _, error = foretune(*arguments)
+    assert code == 2
+    assert said in error.splitlines()[-1]
