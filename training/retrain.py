@@ -5,10 +5,11 @@
     3 fit       the challenger is fitted on the whole table
     4 register  it becomes a version, with the verdict in its tags and `foretune.decision` = pending
     5 alias     where it won, the alias moves: one write, if it still points where it did at step 1
-    6 record    `foretune.decision` = promoted or kept
+    6 record    `foretune.decision` = promoted, kept or abandoned
 
 A process killed at any step loses nothing: before 4 nothing has changed, from 4 on the next retraining finds the pending version
-and carries its verdict out. Two at once are kept apart by a lease in the registry, and by step 5's condition.
+and carries its verdict out. Two at once are kept apart by a lease in the registry. Should both hold it, the registry's numbers
+decide: at step 5 a version makes way for a lower one that is pending, and the alias moves only from where it was at step 1.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Decision:
 
     Attributes
     ----------
-    action : promoted, kept, unchanged (nothing new to learn from), rolled back; with `dry_run`, what would have been
+    action : promoted, kept, unchanged (nothing new to learn from), abandoned (another retraining was first), rolled back; with
+        `dry_run`, what would have been
     reason : why
     name, champion, challenger : the ranker's name, the version under the alias now (None in a dry run before there is one), and
         the challenger's version (None where none was registered)
@@ -266,7 +268,10 @@ class _Retraining:
         action = "kept"
         if self.dry:
             return self._done("promoted" if wins else "kept", reason, champion, challenger=version, figures=figures)
-        if wins:
+        rival = self._rival(version) if wins else None
+        if rival is not None:
+            action, reason = "abandoned", f"version {rival} of another retraining was first; " + reason
+        elif wins:
             if tracking.move_alias(self.name, version, expected=champion, root=self.root):
                 action = "promoted"
                 self.say(f"5 alias: champion is version {version}, it was version {champion}")
@@ -276,6 +281,16 @@ class _Retraining:
         tracking.tag_version(self.name, version, {DECISION: action, REASON: reason}, root=self.root)
         self.say(f"6 record: {action}")
         return self._done(action, reason, version if action == "promoted" else champion, challenger=version, figures=figures)
+
+    def _rival(self, version: str) -> str | None:
+        """An earlier version that is pending still: of a retraining that runs at the same time, lease or not.
+
+        The registry numbers versions one after the other, so of two that got here together one sees the other, and leaves.
+        """
+        from training import tracking
+
+        pending = [int(v.version) for v in tracking.versions(self.name, root=self.root) if v.tags.get(DECISION) == "pending"]
+        return str(min(pending)) if pending and min(pending) < int(version) else None
 
     def _done(
         self,

@@ -145,6 +145,19 @@ def test_a_champion_that_moved_meanwhile_is_not_overwritten(misled: Path) -> Non
     assert "became version 3 meanwhile" in decision.reason
 
 
+def test_of_two_that_hold_the_lease_the_later_version_makes_way_and_nothing_is_lost(misled: Path) -> None:
+    def the_other(line: str) -> None:
+        if line.startswith("2 duel"):  # the other one registers first, and takes its time to move the alias
+            tags = {"foretune.decision": "pending", "foretune.verdict": "promote", "foretune.previous": "1"}
+            tracking.register_ranker(tracking.champion()[0], tags=tags)
+
+    decision = retrain(splits=2, params=SMALL, say=the_other)
+    assert (decision.action, decision.champion, decision.challenger) == ("abandoned", "1", "3")
+    assert "version 2 of another retraining was first" in decision.reason
+    assert tracking.alias_version() == "1"
+    assert quick().champion == tracking.alias_version() == "4"  # the other one never came back: all is done again
+
+
 def test_kill_9_at_every_step_loses_nothing_and_never_half_moves_the_alias(misled: Path) -> None:
     arguments = {"splits": 2, "params": SMALL, "root": misled}
     for step in ("1 table", "2 duel", "3 fit"):  # before registration nothing has changed
