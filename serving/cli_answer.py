@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from features.errors import UnknownNameError, UserError
-from serving.cli_measure import complain, measured
+from serving.cli_measure import complain, measured, record
 from serving.console import (
     DEVICE_OPTION,
     DTYPE_OPTION,
@@ -67,8 +67,8 @@ def rank(
 ) -> None:
     """Rank checkpoints before any fine-tuning.
 
-    A zoo is measured first, as far as it was not measured before. The champion of MLflow answers, or the default ranker where
-    there is none.
+    A zoo is measured first, as far as it was not measured before, and what was measured is recorded in MLflow. The champion of
+    MLflow answers, or the default ranker where there is none.
 
     \b
     Example:
@@ -117,7 +117,8 @@ def rank(
     emit(rankings[0] if len(rankings) == 1 else {"rankings": rankings}, as_json=as_json, text="\n\n".join(map(_show, rankings)))
     if not as_json:
         say(f"\nranked by {snapshot.name}, version {snapshot.version}" + "".join(f"; {p} written" for p in (out, html) if p))
-    if extracted is not None:
+    if extracted is not None:  # the answer is out: recording may take its time
+        record(extracted, features=features or "default", dtype=dtype, backend=backend, limit=limit)
         complain(extracted, source)
 
 
@@ -196,7 +197,7 @@ def compare(
         raise UserError("name the place that knows both checkpoints", remedy="give exactly one of --table TABLE and --zoo ZOO")
     if table_ is not None:
         catalogue = Catalogue.of_table(read_known(table_), Path(table_).stem)
-        name = task
+        name, extracted = task, None
     else:
         assert zoo is not None
         manifest, tasks = zoo_and_tasks(zoo, [task] if task else None, only=True)
@@ -214,6 +215,8 @@ def compare(
     snapshot = current(root(), warn=say)
     result = answers.compare_known(snapshot, catalogue, name, a, b)
     emit(result, as_json=as_json, text=_verdict(result))
+    if extracted is not None:
+        record(extracted, features="default", dtype=dtype, backend="inline", limit=limit)
 
 
 def _verdict(result: Mapping[str, Any]) -> str:

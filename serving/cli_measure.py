@@ -127,6 +127,19 @@ def measured(
     )
 
 
+def record(report: ExtractReport, **params: Any) -> None:
+    """Log what was measured in MLflow, unless that very table is there already, for retraining to find."""
+    from training.tracking import is_recorded
+
+    try:
+        known = not report.measured and is_recorded("extract", report.rows)
+    except ForetuneError as error:
+        say(f"not logged in MLflow: {error}")
+        return
+    if not known:
+        log("log_extract", report, params=params)
+
+
 def complain(report: ExtractReport, where: str) -> None:
     """Say what could not be measured, and end with exit code 1 if there is something."""
     for failure in report.failed:

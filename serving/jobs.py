@@ -66,7 +66,7 @@ class Jobs:
             db.close()
 
     def submit(self, checkpoint: str, tasks: Sequence[str], *, most: int = 10_000) -> dict[str, Any]:
-        """A new job; the waiting job for the same checkpoint and tasks, where there is one.
+        """A new job; the unfinished job for the same checkpoint and tasks, where there is one.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class Jobs:
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
             same = db.execute(
-                "SELECT id FROM jobs WHERE status = 'pending' AND checkpoint = ? AND tasks = ?",
+                "SELECT id FROM jobs WHERE status IN ('pending', 'in_progress') AND checkpoint = ? AND tasks = ?",
                 (checkpoint, json.dumps(list(tasks))),
             ).fetchone()
             waiting = db.execute("SELECT count(*) FROM jobs WHERE status = 'pending'").fetchone()[0]
@@ -306,11 +306,13 @@ class Runner:
                         process.wait(timeout=3)
                     process.kill()
                     process.wait()
+            errors.seek(0)
+            lines = errors.read().decode("utf-8", "replace").strip().splitlines()
+            for line in lines:
+                if line.startswith(f"job {job} "):
+                    log.warning("%s", line)
             if process.returncode != 0:
-                errors.seek(0)
-                lines = errors.read().decode("utf-8", "replace").strip().splitlines() or [
-                    f"the process ended with code {process.returncode}"
-                ]
+                lines = lines or [f"the process ended with code {process.returncode}"]
                 self.jobs.fail(job, lines[-1])
                 log.error("job %s failed: %s", job, lines[-1])
                 return False

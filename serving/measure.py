@@ -52,6 +52,12 @@ def measure(jobs: Jobs, job: str, settings: Settings, device: str) -> None:
     good = report.rows[report.rows["error"].fillna("") == ""]
     if not len(good):
         raise UserError(failed[0] if failed else "nothing was measured", where=row["checkpoint"])
+    try:
+        from training.tracking import log_extract
+
+        log_extract(report, params={"features": "default", "job": job, "limit": settings.limit}, root=settings.root)
+    except ForetuneError as error:  # the features are stored, and the answer does not need MLflow
+        print(f"job {job} is not logged in MLflow: {error}", file=sys.stderr, flush=True)
     keep = ["task", "name", "value", "text", "stderr", "count", "seconds", "direction"]
     jobs.found(job, {"features": finite(good[keep].astype(object).to_dict("records")), "failed": failed})
 

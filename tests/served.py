@@ -70,7 +70,7 @@ class Server:
         data = raw if raw is not None else (None if body is None else json.dumps(body).encode())
         request = urllib.request.Request(self.url + path, data=data, headers=head, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=250) as answer:
                 content, status = answer.read(), answer.status
         except urllib.error.HTTPError as error:
             with error:

@@ -48,6 +48,8 @@ def service(zoo_folder: Path, _migrated: Path, tmp_path_factory: pytest.TempPath
         "FORETUNE_MAX_CANDIDATES": "1200",
         "FORETUNE_POLL_SECONDS": "0.3",
         "FORETUNE_LIMIT": "8",
+        "AUDITED": str(root / "audited.log"),
+        "PYTHONPATH": f"{Path(__file__).parent / 'audited'}:{Path(__file__).parents[2]}",
     }
     server = Server(root, token=TOKEN, environment=limits)
     try:

@@ -118,6 +118,29 @@ def test_a_table_without_outcomes_can_be_ranked_and_exported(run: Run, tmp_path:
     assert not any((tmp_path / "mlruns").glob("*")), "ranking a table writes nothing of its own"
 
 
+def test_what_a_ranking_measured_is_recorded_once_for_retraining(run: Run, zoo_folder: Path, mlflow_root: Path) -> None:
+    from training.tracking.history import recorded_features
+    from training.tracking.place import experiment, talking
+
+    asked = (
+        "rank",
+        str(zoo_folder / "zoo.yaml"),
+        "--task",
+        str(zoo_folder / "films.yaml"),
+        "--features",
+        "kshot",
+        "--limit",
+        "8",
+    )
+    assert run(*asked)[0] == 0
+    recorded = recorded_features(root=mlflow_root)
+    assert set(recorded["checkpoint"]) == {"llama", "gpt2"}
+    assert "kshot_acc" in set(recorded["name"])
+    assert run(*asked)[0] == 0  # nothing is measured anew, nothing is recorded again
+    with talking(mlflow_root) as client:
+        assert len(client.search_runs([experiment(client, mlflow_root)])) == 1
+
+
 def test_a_name_that_is_markup_stays_text_in_the_report(run: Run) -> None:
     rows = table(n=3).assign(checkpoint=["<script>alert(1)</script>", "=1+1", "plain"])
     rows.to_csv("t.csv", index=False)

@@ -13,6 +13,7 @@ from features.errors import UnknownNameError, UserError
 from served import TOKEN, Server
 from serving.client import Client
 from serving.jobs import ATTEMPTS, Jobs
+from training.tracking.history import recorded_features
 
 
 @pytest.fixture
@@ -40,7 +41,10 @@ def test_jobs_are_claimed_in_order_and_once(jobs: Jobs) -> None:
     assert [jobs.claim("cpu")["task_id"], jobs.claim("cpu")["task_id"]] == [first, second]  # type: ignore[index]
 
 
-def test_asking_twice_for_what_waits_is_one_job(jobs: Jobs) -> None:
+def test_asking_twice_for_what_waits_or_runs_is_one_job(jobs: Jobs) -> None:
+    running = jobs.submit("r", ["t"])["task_id"]
+    jobs.claim("cpu")
+    assert jobs.submit("r", ["t"])["task_id"] == running
     assert jobs.submit("c", ["t"])["task_id"] == jobs.submit("c", ["t"])["task_id"]
     assert jobs.submit("c", ["t", "u"])["task_id"] != jobs.submit("c", ["t"])["task_id"]
     with pytest.raises(UserError, match="waiting already"):
@@ -86,8 +90,8 @@ def test_a_canceled_job_is_not_claimed_and_its_process_cannot_complete_it(jobs: 
         jobs.status("nope")
 
 
-def test_a_measurement_killed_with_the_service_goes_on_after_a_restart(zoo_folder: Path, tmp_path: Path) -> None:
-    server = Server(tmp_path, token=TOKEN, environment={"FORETUNE_LIMIT": "8"})
+def test_a_measurement_killed_with_the_service_goes_on_after_a_restart(zoo_folder: Path, mlflow_root: Path) -> None:
+    server = Server(mlflow_root, token=TOKEN, environment={"FORETUNE_LIMIT": "8", "FORETUNE_REQUEST_SECONDS": "250"})
     arguments = ("--zoo", str(zoo_folder / "zoo.yaml"), "--task", str(zoo_folder / "films.yaml"))
     try:
         client = Client(server.start(*arguments).url, token=TOKEN)
@@ -98,12 +102,17 @@ def test_a_measurement_killed_with_the_service_goes_on_after_a_restart(zoo_folde
         kept = status["done"]
 
         client = Client(server.start(*arguments).url, token=TOKEN)
-        found = client.wait(first, seconds=200)
+        code, found = server.ask("POST", "/v1/extract", {"checkpoint": "llama", "tasks": ["films"]})  # joins it, and waits
+        assert (code, found["task_id"]) == (200, first)
+        assert client.result(first) == found
         names = {f["name"] for f in found["features"]}
         assert {"ppl_clm", "kshot_acc"} <= names
         assert client.status(first)["done"] >= kept
         answer = client.compare("films", "llama", {"name": "other", "features": {"ppl_clm": 900.0, "kshot_acc": 0.5}})
         assert answer["reasons"][0]["a"] in [f["value"] for f in found["features"]]
+        recorded = recorded_features(root=mlflow_root)  # where the next retraining looks
+        assert set(recorded["name"]) == names
+        assert set(recorded["checkpoint"]) == {"llama"}
     finally:
         server.stop()
 

@@ -66,6 +66,23 @@ def test_a_run_is_kept_with_parameters_metrics_table_and_digest_and_nothing_is_w
     assert not list((mlflow_root / "mlruns").rglob("meta.yaml"))
 
 
+def test_a_table_is_known_to_be_recorded_by_its_digest_whatever_its_order(mlflow_root: Path) -> None:
+    table = features_rows()
+    assert not tracking.is_recorded("extract", table)
+    tracking.log_extract(table)
+    assert tracking.is_recorded("extract", table.iloc[::-1])
+    assert not tracking.is_recorded("finetune", table)
+    assert not tracking.is_recorded("extract", features_rows(shift=1.0))
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a//b", "..", ".", "org/model", "é: {{x}}", "a/./b", "x/", "\n", ""])
+def test_any_name_of_a_checkpoint_makes_a_metric_that_mlflow_takes(name: str) -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    _validate_metric_name(tracking.runs._name(name))
+    _validate_metric_name(tracking.runs._name(f"outcome.films.{name}"))
+
+
 def test_a_run_whose_body_fails_is_marked_failed_and_its_table_is_never_read(mlflow_root: Path) -> None:
     started = []
 

@@ -24,7 +24,7 @@ from training.tracking.registry import (
     training_table,
     versions,
 )
-from training.tracking.runs import Run, log_extract, log_outcomes, log_pretrain, log_table, run, table_digest
+from training.tracking.runs import Run, is_recorded, log_extract, log_outcomes, log_pretrain, log_table, run, table_digest
 
 __all__ = [
     "CHAMPION",
@@ -36,6 +36,7 @@ __all__ = [
     "check_name",
     "comparison_table",
     "find_version",
+    "is_recorded",
     "lease",
     "load_version",
     "log_extract",

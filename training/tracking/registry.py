@@ -69,8 +69,6 @@ def register_ranker(
         if table is not None:
             digest = current.table(table, "table", context="training", target="outcome")
             current.tags({DIGEST: digest, "foretune.table": name})
-        if metrics:
-            current.metrics(metrics)
         if report is not None:
             current.json(report, "evaluation.json")
         with tempfile.TemporaryDirectory() as temporary:
@@ -87,6 +85,8 @@ def register_ranker(
                 model = mlflow.lightgbm.log_model(
                     ranker.booster_, name="booster", pip_requirements=[f"lightgbm=={lightgbm.__version__}"]
                 )
+        if metrics:  # last: MLflow would ask for the history of each to repeat it at the model
+            current.metrics(metrics)
     with talking(root) as client:
         ensure(client, name)
         version = client.create_model_version(

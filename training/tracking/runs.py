@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import tempfile
 import time
@@ -104,7 +105,11 @@ class Run:
 
 
 def _name(key: str) -> str:
-    return re.sub(r"[^\w\-./ ]", "_", str(key))[:240]
+    """`key` as MLflow takes it: other signs become `_`, and so do slashes where it would be another path than it says."""
+    plain = re.sub(r"[^\w\-./ ]", "_", str(key))[:240]
+    if plain == posixpath.normpath(plain) and not plain.startswith(("/", ".")):
+        return plain
+    return "_" + plain.replace("/", "_").lstrip(".")
 
 
 @contextmanager
@@ -166,6 +171,13 @@ def log_extract(report: Any, *, params: Mapping[str, Any] | None = None, root: P
             }
         )
         return current.id
+
+
+def is_recorded(kind: str, table: pd.DataFrame, *, root: Path | str | None = None) -> bool:
+    """Whether a finished run of `kind` has this very table as its main one."""
+    with talking(root) as client:
+        told = f"tags.`{KIND}` = '{kind}' and tags.`{DIGEST}` = '{table_digest(table)}' and attributes.status = 'FINISHED'"
+        return bool(client.search_runs([experiment(client, root)], filter_string=told, max_results=1))
 
 
 def log_outcomes(
