@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -227,51 +221,3 @@ def test_equal_rankers_differ_by_nothing() -> None:
 def test_too_few_checkpoints_are_no_ground_for_a_comparison() -> None:
     with pytest.raises(DataError, match="4 different checkpoints"):
         duel(table(4), table())
-
-
-@pytest.fixture
-def server(mlflow_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A real tracking server of its own, with the artifacts behind it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{mlflow_root}/mlruns/mlflow.db",
-        "--artifacts-destination",
-        str(tmp_path / "far"),
-    ]
-    with open(tmp_path / "server.log", "w") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        )
-    uri = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            break
-        except OSError:
-            assert process.poll() is None, (tmp_path / "server.log").read_text()
-            time.sleep(0.1)
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    yield uri
-    process.terminate()
-    process.wait(timeout=30)
-
-
-def test_the_loop_works_against_a_tracking_server_and_leaves_the_current_folder_empty(server: str, tmp_path: Path) -> None:
-    train([table(sign=-1.0, prefix="old", zoo="past")], splits=1, params=SMALL)
-    tracking.log_table(table(24), name="news")
-    assert len(tracking.comparison_table()) == 38
-    assert quick().action == "promoted"
-    assert tracking.champion()[1]["version"] == "2"
-    assert not list((tmp_path / "here").iterdir())
-    assert any((tmp_path / "far").rglob("ranker.json"))
