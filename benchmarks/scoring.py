@@ -1,22 +1,25 @@
 """The scoring engine beside lm-evaluation-harness: the same requests, the same model, float32, in one run.
 
-    python benchmarks/scoring.py                                  all four workloads (about 15 minutes on 2 cores)
-    python benchmarks/scoring.py --workload few-shot --json a.json
+    python benchmarks/scoring.py                                  all four workloads (about 12 minutes on 2 cores)
+    python benchmarks/scoring.py --workload few-shot --measure seconds --json a.json
     python benchmarks/scoring.py --table a.json b.json            one table of several runs
 
 The model is a Llama of about 30M parameters with random weights, made on the spot with a tokenizer trained on the standard
-library's source; the texts are the standard library's too. Both engines start from strings and end with scores. The harness
-gets the batch size that its own search finds on this machine (the search itself is not counted in its seconds, but shown
-apart). The floor is what the distinct tokens cost in matrix products alone: tokens x 2 x parameters FLOP at the rate of a
-large float32 product, measured in the same run.
+library's source; the texts are the standard library's too. Both engines start from strings and end with scores, in turns.
+The harness gets batch_size "auto"; its search for a batch size is not counted in its seconds, but shown apart. Seconds are
+taken by two clocks, wall and CPU. A run during which other processes took more than 3 % of the machine is done again; the
+table's last line says how many were, and what others took of those that count. Memory is the peak of the resident set
+beyond the loaded model, each engine in a process of its own.
 
-`--clock cpu` counts CPU seconds instead of wall seconds: for a machine that does other work meanwhile. Use one thread then
-(OMP_NUM_THREADS=1), so that waiting for the other threads is not counted.
+The floor is what the distinct tokens cost in matrix products alone: tokens x 2 x parameters FLOP at the rate of a large
+float32 product, measured in the same run. Scores are compared with each other and with the same weights in float64, a row at
+a time: 40 requests spread over each workload, and every document of the rolling one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -44,6 +47,8 @@ WORKLOADS = {
 }
 TEMPLATES = ("{} This is", "{} It was", "{} Overall, it is", "{} In short,", "{} I find it", "{} The text above is")
 WINDOW = 512
+QUIET, ATTEMPTS = 0.03, 4  # a run during which other processes took more of the machine is done again, at most so often
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def library() -> list[str]:
@@ -137,122 +142,189 @@ class Ours:
 
 
 class Harness:
-    """lm-evaluation-harness's HFLM. batch_size "auto" searches on every call."""
+    """lm-evaluation-harness's HFLM with batch_size "auto". Its search runs once; `search` is what it found and what it took."""
 
-    def __init__(self, folder: Path, batch_size: int | str = 64) -> None:
+    def __init__(self, folder: Path) -> None:
         import logging
 
         from lm_eval.models.huggingface import HFLM
 
         logging.disable(logging.WARNING)
-        self.lm = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=batch_size)
+        self.lm = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size="auto")
+        self.search: dict[str, float] = {}
+        detect = self.lm._detect_batch_size
+
+        def once(*arguments: Any, **options: Any) -> int:
+            if not self.search:
+                start = time.perf_counter(), time.process_time()
+                rows = detect(*arguments, **options)
+                self.search = {
+                    "rows": rows,
+                    "wall": time.perf_counter() - start[0],
+                    "cpu": time.process_time() - start[1],
+                }
+            return int(self.search["rows"])
+
+        self.lm._detect_batch_size = once
 
     def run(self, workload: str, requests: list[Any]) -> list[tuple[float, bool]]:
         from lm_eval.api.instance import Instance
 
-        if workload == "rolling":
-            made = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in requests]
-            return [(float(score), True) for score in self.lm.loglikelihood_rolling(made, disable_tqdm=True)]
-        made = [Instance("loglikelihood", {}, pair, 0) for pair in requests]
-        return self.lm.loglikelihood(made, disable_tqdm=True)
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it searches
+            if workload == "rolling":
+                made = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in requests]
+                return [(float(score), True) for score in self.lm.loglikelihood_rolling(made, disable_tqdm=True)]
+            made = [Instance("loglikelihood", {}, pair, 0) for pair in requests]
+            return self.lm.loglikelihood(made, disable_tqdm=True)
 
 
-def distinct_tokens(workload: str, requests: list[Any], folder: Path) -> tuple[int, int, int]:
-    """(tokens of all requests, distinct ones, parameters): what the naive way computes and what must be computed."""
-    from features.model import load, n_parameters
+def token_pairs(workload: str, requests: list[Any], model: Any) -> list[list[tuple[list[int], list[int]]]]:
+    """(context ids, target ids) of each request: one pair, or the windows of a document."""
     from features.scoring.encoding import Encoder, rolling_windows
-    from features.scoring.tree import build
 
-    model = load(folder)
     encoder = Encoder(model)
     if workload == "rolling":
-        documents = encoder.encode(requests)
-        pairs = [pair for ids in documents for pair in rolling_windows(ids, [encoder.prefix_id], model.max_length, None)]
-    else:
-        pairs = encoder.pairs(requests)
-    rows = [np.asarray((context + targets)[:-1], dtype=np.int64) for context, targets in pairs]
+        return [rolling_windows(ids, [encoder.prefix_id], model.max_length, None) for ids in encoder.encode(requests)]
+    return [[pair] for pair in encoder.pairs(requests)]
+
+
+def distinct_tokens(groups: list[list[tuple[list[int], list[int]]]]) -> tuple[int, int]:
+    """(tokens of all requests, distinct ones): what the naive way computes and what must be computed."""
+    from features.scoring.tree import build
+
+    rows = [np.asarray((context + targets)[:-1], dtype=np.int64) for group in groups for context, targets in group]
     unique = list({row.tobytes(): row for row in rows}.values())
-    return sum(map(len, rows)), len(build(unique, [np.zeros(0, dtype=np.int64)] * len(unique))), n_parameters(model)
+    return sum(map(len, rows)), len(build(unique, [np.zeros(0, dtype=np.int64)] * len(unique)))
 
 
-def matmul_rate(clock: Any) -> float:
-    """FLOP/s of float32 matrix products: the best of a large square one and of the model's own widest shape."""
+def exact(groups: list[list[tuple[list[int], list[int]]]], folder: Path) -> list[float]:
+    """The same weights in float64, one plain forward of a row at a time, sums in float64."""
     import torch
 
-    best = 0.0
+    from features.model import load
+
+    module = load(folder, device="cpu", dtype="float64").module
+    found = []
+    for group in groups:
+        total = 0.0
+        for context, targets in group:
+            with torch.inference_mode():
+                logits = module(input_ids=torch.tensor([(context + targets)[:-1]]), use_cache=False).logits[0, -len(targets) :]
+            total += float(logits.log_softmax(-1)[torch.arange(len(targets)), torch.tensor(targets)].sum())
+        found.append(total)
+    return found
+
+
+def matmul_rate() -> dict[str, float]:
+    """FLOP/s of float32 matrix products, by wall and by CPU seconds: the best of a large square one and of the model's widest."""
+    import torch
+
+    best = dict.fromkeys(CLOCKS, 0.0)
     for m, k, n in ((2048, 2048, 2048), (1024, 512, 1408)):
         a, b = torch.randn(m, k), torch.randn(k, n)
-        for _ in range(8):
-            start = clock()
-            for _ in range(4):
+        for _ in range(5):
+            start = {name: clock() for name, clock in CLOCKS.items()}
+            for _ in range(2):
                 a @ b
-            best = max(best, 4 * 2 * m * k * n / (clock() - start))
+            for name, clock in CLOCKS.items():
+                best[name] = max(best[name], 2 * 2 * m * k * n / (clock() - start[name]))
     return best
 
 
-def measure(workload: str, folder: Path, repeats: int, clock_name: str, memory: bool) -> dict[str, Any]:
-    """Both engines on one workload, in turns; medians, the largest difference of a score, the peaks of their memory."""
-    clock = {"wall": time.perf_counter, "cpu": time.process_time}[clock_name]
-    requests = requests_of(workload, Ours(folder).model.tokenizer)
+class Run:
+    """A run that is timed: its seconds by each clock, and what other processes took of the machine meanwhile (Linux)."""
+
+    def __init__(self, rates: dict[str, float]) -> None:
+        self.rates, self.attempts = rates, 1
+        self._start, self._ticks = {name: clock() for name, clock in CLOCKS.items()}, self._read()
+
+    def stop(self, searching: dict[str, float]) -> None:
+        """End it; the seconds that the harness spent searching for a batch size do not count."""
+        taken = {name: clock() - self._start[name] for name, clock in CLOCKS.items()}
+        busy, whole = (after - before for after, before in zip(self._read(), self._ticks, strict=True))
+        self.others = max(0.0, busy - taken["cpu"]) / whole
+        self.seconds = {name: taken[name] - searching.get(name, 0.0) for name in CLOCKS}
+
+    def __str__(self) -> str:
+        return f"{self.seconds['wall']:.2f} s, {self.rates['wall'] / 1e9:.0f} GFLOP/s, others took {self.others:.1%}"
+
+    @staticmethod
+    def _read() -> tuple[float, float]:
+        """Processor seconds so far, of all processors: busy, and busy or idle."""
+        ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        idle = ticks[3] + ticks[4]
+        return tuple(count / os.sysconf("SC_CLK_TCK") for count in (sum(ticks) - idle, sum(ticks)))  # type: ignore[return-value]
+
+
+def measure_seconds(workload: str, folder: Path, repeats: int) -> dict[str, Any]:
+    """Both engines on one workload, in turns: seconds by both clocks, and how far their scores are apart and from float64."""
+    from features.model import n_parameters
+
     engines: dict[str, Any] = {"ours": Ours(folder), "harness": Harness(folder)}
-    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    model = engines["ours"].model
+    requests = requests_of(workload, model.tokenizer)
+    runs: dict[str, list[Run]] = {name: [] for name in engines}
     scores: dict[str, Any] = {}
-    rates = []
     for _ in range(repeats):
-        rates.append(matmul_rate(clock))
         for name, engine in engines.items():
-            start = clock()
-            scores[name] = engine.run(workload, requests)
-            seconds[name].append(clock() - start)
-            print(f"{workload}: {name} {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
-    naive, distinct, parameters = distinct_tokens(workload, requests, folder)
-    rate = statistics.median(rates)
+            for attempt in range(ATTEMPTS):
+                run = Run(matmul_rate())
+                scores[name] = engine.run(workload, requests)
+                run.stop(searching=engine.search if name == "harness" and not runs[name] and not attempt else {})
+                print(f"{workload}: {name} {run}", file=sys.stderr, flush=True)
+                if run.others <= QUIET:
+                    break
+            runs[name].append(run)
+            run.attempts = attempt + 1
+    groups = token_pairs(workload, requests, model)
+    tokens, distinct = distinct_tokens(groups)
+    # every request would take the naive way's time in float64: a sample of them, but of every document
+    sample = range(0, len(groups), 1 if workload == "rolling" else max(1, len(groups) // 40))
+    truth = exact([groups[i] for i in sample], folder)
+    targets = [sum(len(wanted) for _, wanted in group) for group in groups]
     pairs = list(zip(scores["ours"], scores["harness"], strict=True))
-    # a rolling score sums thousands of tokens in float32: compare it per token
-    scale = [len(text.split()) if workload == "rolling" else 1 for text in requests]
-    apart = {name: in_process(name, workload, folder) for name in engines} if memory else {}
     return {
-        "workload": workload,
-        "clock": clock_name,
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         "repeats": repeats,
         "requests": len(requests),
-        "tokens": naive,
+        "tokens": tokens,
         "distinct": distinct,
-        "parameters": parameters,
-        "gflops": rate / 1e9,
-        "floor_s": distinct * 2 * parameters / rate,
-        "ours_s": statistics.median(seconds["ours"]),
-        "harness_s": statistics.median(seconds["harness"]),
-        "seconds": seconds,
-        "harness_auto_s": apart["harness"]["seconds"] if apart else float("nan"),
-        "ours_mb": apart["ours"]["mb"] if apart else float("nan"),
-        "harness_mb": apart["harness"]["mb"] if apart else float("nan"),
-        "max_difference": max(abs(a[0] - b[0]) for a, b in pairs),
-        "max_difference_per_word": max(abs(a[0] - b[0]) / max(1, n) for (a, b), n in zip(pairs, scale, strict=True)),
+        "parameters": n_parameters(model),
+        "rates": {clock: [run.rates[clock] for run in runs["ours"]] for clock in CLOCKS},
+        "seconds": {name: {clock: [run.seconds[clock] for run in runs[name]] for clock in CLOCKS} for name in engines},
+        "others": max(run.others for group in runs.values() for run in group),
+        "attempts": sum(run.attempts for group in runs.values() for run in group),
+        "search": engines["harness"].search,
+        "difference": max(abs(a[0] - b[0]) for a, b in pairs),
+        "difference_per_token": max(abs(a[0] - b[0]) / n for (a, b), n in zip(pairs, targets, strict=True)),
+        "from_float64": {
+            name: max(abs(scores[name][i][0] - expected) for i, expected in zip(sample, truth, strict=True)) for name in engines
+        },
         "greedy_agreement": sum(a[1] == b[1] for a, b in pairs) / len(pairs),
     }
 
 
-def in_process(engine: str, workload: str, folder: Path) -> dict[str, float]:
-    """Seconds and peak memory (MB, beyond what the loaded model takes) of one engine alone in a process; the harness on auto."""
-    command = [sys.executable, __file__, "--alone", engine, "--workload", workload, "--model", str(folder)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def measure_memory(workload: str, folder: Path) -> dict[str, Any]:
+    """Peak memory (MB, beyond what the loaded model takes) of each engine, alone in a process of its own."""
+    found = {}
+    for engine in ("ours", "harness"):
+        command = [sys.executable, __file__, "--alone", engine, "--workload", workload, "--model", str(folder)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        found[engine] = json.loads(done.stdout.splitlines()[-1])["mb"]
+        print(f"{workload}: {engine} {found[engine]:.0f} MB", file=sys.stderr, flush=True)
+    return {"mb": found}
 
 
 def alone(engine: str, workload: str, folder: Path) -> dict[str, float]:
-    built = Ours(folder) if engine == "ours" else Harness(folder, "auto")
     from features.model import load
 
-    requests = requests_of(workload, load(folder).tokenizer)
+    requests = requests_of(workload, load(folder, device="cpu").tokenizer)
+    built = Ours(folder) if engine == "ours" else Harness(folder)
     before = _resident()
     peak_is_reset = _reset_peak()
-    start = time.perf_counter()
     built.run(workload, requests)
-    seconds = time.perf_counter() - start
     peak = _resident("VmHWM") if peak_is_reset else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "mb": peak - before}
+    return {"mb": peak - before}
 
 
 def _resident(field: str = "VmRSS") -> float:
@@ -268,37 +340,48 @@ def _reset_peak() -> bool:
     return True
 
 
-def _known(figure: float) -> str:
-    return "not measured" if figure != figure else f"{figure:,.0f}"
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    head = (
-        "| workload | tokens | distinct | harness s | ours s | faster | floor s | ours / floor "
-        "| harness MB | ours MB | max difference | greedy equal |\n"
-        "|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+def table(results: list[dict[str, Any]], clock: str) -> str:
+    """Markdown: two tables and a note on how they came about. Results of one workload are joined; what is missing is said."""
+    joined: dict[str, dict[str, Any]] = {}
+    for result in results:
+        joined.setdefault(result["workload"], {}).update(result)
+    ordered = [(name, joined[name]) for name in WORKLOADS if name in joined]
+    speed, digits, notes = [], [], []
+    for name, found in ordered:
+        memory = [f"{found['mb'][engine]:,.0f}" if "mb" in found else "not measured" for engine in ("harness", "ours")]
+        if "seconds" not in found:
+            speed.append([WORKLOADS[name], *["not measured"] * 7, *memory])
+            continue
+        harness, ours = (statistics.median(found["seconds"][engine][clock]) for engine in ("harness", "ours"))
+        rate = statistics.median(found["rates"][clock])
+        floor = found["distinct"] * 2 * found["parameters"] / rate
+        cells = [f"{found['tokens']:,}", f"{found['distinct']:,}", f"{harness:.2f}", f"{ours:.2f}", f"**{harness / ours:.1f}x**"]
+        speed.append([WORKLOADS[name], *cells, f"{floor:.2f}", f"{ours / floor:.2f}", *memory])
+        away = [f"{found['from_float64'][engine]:.1e}" for engine in ("harness", "ours")]
+        apart = [f"{found['difference']:.1e}", f"{found['difference_per_token']:.1e}"]
+        digits.append([WORKLOADS[name], *apart, *away, f"{found['greedy_agreement']:.1%}"])
+        notes.append(
+            f"{name}: {found['threads']} threads, {found['repeats']} runs, {rate / 1e9:.0f} GFLOP/s; the harness's search found "
+            f"batches of {found['search']['rows']:.0f} rows in {found['search'][clock]:.1f} s; other processes took "
+            f"{found['others']:.1%} of the machine at most, {found['attempts'] - 2 * found['repeats']} runs were done again"
+        )
+    heads = (
+        ["workload", "tokens", "distinct", "harness s", "ours s", "faster", "floor s", "ours / floor", "harness MB", "ours MB"],
+        ["workload", "apart", "apart per token", "harness from float64", "ours from float64", "greedy equal"],
     )
-    lines = [
-        f"| {WORKLOADS[r['workload']]} | {r['tokens']:,} | {r['distinct']:,} | {r['harness_s']:.2f} | {r['ours_s']:.2f} "
-        f"| **{r['harness_s'] / r['ours_s']:.1f}x** | {r['floor_s']:.2f} | {r['ours_s'] / r['floor_s']:.2f} "
-        f"| {_known(r['harness_mb'])} | {_known(r['ours_mb'])} | {r['max_difference']:.1e} | {r['greedy_agreement']:.1%} |"
-        for r in results
+    tables = [
+        "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+        for head, rows in zip(heads, (speed, digits), strict=True)
     ]
-    rates = ", ".join(f"{r['workload']} {r['gflops']:.0f}" for r in results)
-    search = ", ".join(f"{r['workload']} {_known(r['harness_auto_s'])}" for r in results)
-    how = ", ".join(sorted({f"{r['clock']} seconds, {r['threads']} threads, median of {r['repeats']}" for r in results}))
-    notes = (
-        f"{how}. GFLOP/s of a matrix product: {rates}. Wall seconds of the harness with its search for a batch size: {search}."
-    )
-    return head + "\n".join(lines) + "\n\n" + notes
+    return "\n\n".join([*tables, f"Medians of {clock} seconds. " + ". ".join(notes) + "."])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", choices=[*WORKLOADS], action="append")
+    parser.add_argument("--measure", choices=["seconds", "memory"], action="append", help="default: both")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
-    parser.add_argument("--no-memory", action="store_true", help="leave out the runs of each engine in a process of its own")
+    parser.add_argument("--clock", choices=[*CLOCKS], default="wall", help="whose seconds the table shows")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--table", type=Path, nargs="+", help="print the table of JSON files written before, and measure nothing")
     parser.add_argument("--model", type=Path, help="where the model is, or is to be made; default: a temporary folder")
@@ -306,22 +389,27 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     if arguments.table:
-        print(table([result for path in arguments.table for result in json.loads(path.read_text())]))
+        print(table([result for path in arguments.table for result in json.loads(path.read_text())], arguments.clock))
         return
     if arguments.alone:
         print(json.dumps(alone(arguments.alone, arguments.workload[0], arguments.model)))
         return
+    measures = arguments.measure or ["seconds", "memory"]
+    results = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.model or Path(temporary) / "model"
         if not (folder / "config.json").is_file():
             make_model(folder)
-        results = [
-            measure(workload, folder, arguments.repeats, arguments.clock, not arguments.no_memory)
-            for workload in arguments.workload or WORKLOADS
-        ]
-    print(table(results))
+        for workload in arguments.workload or WORKLOADS:
+            found: dict[str, Any] = {"workload": workload}
+            if "seconds" in measures:
+                found |= measure_seconds(workload, folder, arguments.repeats)
+            if "memory" in measures:
+                found |= measure_memory(workload, folder)
+            results.append(found)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    print(table(results, arguments.clock))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ class Chunk:
 
     `runs` are the intervals of the key space (carried tokens, then the piece's) that hold the root path of the first token;
     `depth` is the length of that path. `plain` marks a run without a branch that starts a row: causal, no mask.
-    `exits` (q,): how much of the root path each token sees; `reach` (q,): one past the last token of the chunk that continues it.
     """
 
     begin: int
@@ -41,17 +40,18 @@ class Chunk:
     runs: list[Run]
     depth: int
     plain: bool
-    exits: np.ndarray
-    reach: np.ndarray
     masks: dict[int | None, Any] = field(default_factory=dict)
 
-    def mask(self, window: int | None, device: Any, dtype: Any) -> Any:
-        """(q, depth + q) additive mask, made on the device, kept for the layers to come. Sliding windows count in depths."""
+    def mask(self, window: int | None, exits: Any, reach: Any, dtype: Any) -> Any:
+        """(q, depth + q) additive mask, made on the device, kept for the layers to come. Sliding windows count in depths.
+
+        `exits` and `reach` are the piece's, on the device.
+        """
         if window not in self.masks:
             import torch
 
-            size = self.end - self.begin
-            exits, reach = (torch.from_numpy(values).to(device) for values in (self.exits, self.reach))
+            size, device = self.end - self.begin, exits.device
+            exits, reach = exits[self.begin : self.end], reach[self.begin : self.end]
             here, path = torch.arange(size, device=device), torch.arange(self.depth, device=device)
             on_path = path[None, :] < exits[:, None]
             inside = (here[None, :] <= here[:, None]) & (here[:, None] < reach[None, :])
@@ -71,6 +71,8 @@ class Piece:
 
     `carried` holds, layer by layer, keys and values (H, depth, D) of the root path of `begin`, from earlier pieces;
     `keep` are the intervals of the key space that the next piece needs; `kept` is where the layers leave them.
+    For each token, `exits` (N,): how much of its chunk's root path it sees; `reach` (N,): one past the last token that continues
+    it, counted from its chunk's beginning and cut at the chunk's end. `sight` is the two on the device, to be set before a pass.
     """
 
     begin: int
@@ -79,6 +81,9 @@ class Piece:
     chunks: list[Chunk]
     keep: list[Run]
     carried: list[tuple[Any, Any]]
+    exits: np.ndarray
+    reach: np.ndarray
+    sight: tuple[Any, Any] | None = None
     kept: list[tuple[Any, Any]] = field(default_factory=list)
     windows: set[int | None] = field(default_factory=set)
     layer: int = 0
@@ -91,6 +96,7 @@ def cut(tree: PrefixTree, begin: int, end: int, carried: list[tuple[Any, Any]], 
     """
     carry = int(tree.depths[begin])
     chunks = []
+    exits, reach = np.zeros(end - begin, dtype=np.int64), np.zeros(end - begin, dtype=np.int64)
     at = begin
     group = int(np.searchsorted(tree.starts, begin, side="right"))  # the next run
     while at < end:
@@ -109,22 +115,21 @@ def cut(tree: PrefixTree, begin: int, end: int, carried: list[tuple[Any, Any]], 
             stop = min(stop, limit)
         while group < len(tree.starts) and tree.starts[group] <= stop:
             group += 1
-        chunks.append(_chunk(tree, at, stop, begin, carry, plain))
+        depth = int(tree.depths[at])
+        chunks.append(Chunk(at - begin, stop - begin, _local(tree.root_path(at), begin, carry), depth, bool(plain)))
+        exits[at - begin : stop - begin], reach[at - begin : stop - begin] = _sight(tree, at, stop)
         at = stop
     keep = _local(tree.root_path(end), begin, carry) if end < len(tree) else []
-    return Piece(begin, end, carry, chunks, keep, carried)
+    return Piece(begin, end, carry, chunks, keep, carried, exits, reach)
 
 
-def _chunk(tree: PrefixTree, begin: int, end: int, origin: int, carry: int, plain: bool) -> Chunk:
-    size, depth = end - begin, int(tree.depths[begin])
+def _sight(tree: PrefixTree, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """`exits` and `reach` (see Piece) of a chunk [begin, end)."""
+    size = end - begin
     reach = np.minimum(tree.ends[begin:end], end) - begin
-    if plain:
-        exits = np.zeros(size, dtype=np.int64)
-    else:
-        # ancestors inside the chunk: those whose subtree is still open
-        closing = np.bincount(reach, minlength=size + 1)[:size].cumsum()
-        exits = tree.depths[begin:end] - (np.arange(size) - closing)
-    return Chunk(begin - origin, end - origin, _local(tree.root_path(begin), origin, carry), depth, bool(plain), exits, reach)
+    # ancestors inside the chunk: those whose subtree is still open
+    closing = np.bincount(reach, minlength=size + 1)[:size].cumsum()
+    return tree.depths[begin:end] - (np.arange(size) - closing), reach
 
 
 def _local(runs: list[Run], origin: int, carry: int) -> list[Run]:
@@ -176,7 +181,7 @@ def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any = 
     import torch
 
     piece = _active.get()
-    if piece is None or query.shape[0] != 1 or key.shape[2] != piece.end - piece.begin:
+    if piece is None or piece.sight is None or query.shape[0] != 1 or key.shape[2] != piece.end - piece.begin:
         raise UnpackableError("attention outside of a packed pass")
     if options.get("is_causal") is False or getattr(module, "is_causal", True) is False:
         raise UnpackableError("attention that is not causal")
@@ -207,7 +212,7 @@ def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any = 
             _lay(k_room, v_room, k, v, laid, runs)
             laid = chunk.runs
             size = chunk.depth + end - begin
-            mask = chunk.mask(window, q.device, q.dtype)
+            mask = chunk.mask(window, *piece.sight, q.dtype)
             result = _sdpa(
                 queries, k_room[:, :, :size].flatten(0, 1)[None], v_room[:, :, :size].flatten(0, 1)[None], mask, scale, softcap
             )

@@ -12,8 +12,9 @@ from features.scoring import attention
 from features.scoring.attention import UnpackableError
 from features.scoring.memory import Budget
 from features.scoring.padded import plain
-from features.scoring.pairs import checked, score_pairs
+from features.scoring.pairs import Pairs, checked
 from features.scoring.records import Row, RowScores
+from features.scoring.transfer import Arriving, send
 from features.scoring.tree import PrefixTree, build
 from features.scoring.trunk import Trunk
 
@@ -45,17 +46,25 @@ class Packed:
         scores = np.full((2, len(sources)), np.nan, dtype=np.float32)
         carried: list[tuple[Any, Any]] = []
         begin = 0
+        underway: list[tuple[np.ndarray, Pairs, Arriving]] = []
         with torch.inference_mode():
             while begin < len(tree):
                 end = self._end(tree, begin)
                 low, high = np.searchsorted(ranked, (begin, end))
-                pairs = by_source[low:high]
+                asked = by_source[low:high]
+                pairs = Pairs(sources[asked] - begin, targets[asked])
                 try:
                     piece = attention.cut(tree, begin, end, carried, chunk=self.chunk, longest_plain=self.longest_plain)
-                    scores[:, pairs] = self._score(tree, piece, sources[pairs] - begin, targets[pairs])
+                    found = self._score(tree, piece, pairs)
                 except (RuntimeError, MemoryError) as cause:
                     self.budget.halve(cause, end - begin, self.model.name, smallest=end - begin == 1)
                     continue
+                if found is not None:
+                    underway.append((asked, pairs, found))
+                # the scores of a batch are read once the next is on its way
+                while len(underway) > (end < len(tree)):
+                    asked, pairs, found = underway.pop(0)
+                    scores[:, asked] = pairs.restored(found.numpy())
                 carried, begin = piece.kept, end
                 self.windows |= piece.windows
         return checked(scores, [len(row.targets) for row in rows], self.model)
@@ -80,17 +89,14 @@ class Packed:
             raise UnpackableError("a sliding window that its attention does not tell of")
         self.longest_plain = min([window for window in self.windows if window is not None], default=_NO_LIMIT)
 
-    def _score(self, tree: PrefixTree, piece: attention.Piece, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """(2, P) log-probability and greediness of each (source, target) pair of a piece; sources rise."""
-        import torch
-
-        device = self.model.device
-        table = torch.from_numpy(np.stack([tree.tokens[piece.begin : piece.end], tree.depths[piece.begin : piece.end]])).to(
-            device
-        )
+    def _score(self, tree: PrefixTree, piece: attention.Piece, pairs: Pairs) -> Arriving | None:
+        """The scores of a piece's pairs, on their way; None where it has none and is computed for what follows it."""
+        tokens, depths = (values[None, piece.begin : piece.end] for values in (tree.tokens, tree.depths))
+        ids, positions, exits, reach, *sent = send([tokens, depths, piece.exits, piece.reach, *pairs.arrays], self.model.device)
+        piece.sight = exits, reach
         with attention.packed(self.trunk.module, piece):
-            states = self.trunk.states(input_ids=table[:1], position_ids=table[1:], use_cache=False)[0]
-        return score_pairs(self.trunk.logits, states, sources, targets, self.budget)
+            states = self.trunk.states(input_ids=ids, position_ids=positions, use_cache=False)[0]
+        return Arriving(pairs.score(self.trunk.logits, states, sent, self.budget)) if len(pairs.places) else None
 
     def _end(self, tree: PrefixTree, begin: int) -> int:
         """Where the batch from `begin` ends: what remains in equal batches within the budget."""

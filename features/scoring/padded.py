@@ -13,8 +13,9 @@ import numpy as np
 from features.errors import FailedError
 from features.model import Model
 from features.scoring.memory import Budget
-from features.scoring.pairs import checked, score_pairs
+from features.scoring.pairs import Pairs, checked
 from features.scoring.records import Row, RowScores
+from features.scoring.transfer import Arriving, send
 from features.scoring.trunk import Trunk
 
 
@@ -68,18 +69,19 @@ class Padded:
         import torch
 
         masked = self.model.kind == "masked"
-        ids, mask = pad([row.ids for row in rows], pad_id(self.model) if masked else 0, self.model.device)
+        table, seen = padded([row.ids for row in rows], pad_id(self.model) if masked else 0)
+        lines = np.concatenate([place * table.shape[1] + row.positions for place, row in enumerate(rows)])
+        pairs = Pairs(lines, np.concatenate([row.targets for row in rows]))
+        ids, mask, *sent = send([table, seen, *pairs.arrays], self.model.device)
         inputs = {"input_ids": ids, "attention_mask": mask} if masked else {"input_ids": ids, "use_cache": False}
-        lines = np.concatenate([place * ids.shape[1] + row.positions for place, row in enumerate(rows)])
-        targets = np.concatenate([row.targets for row in rows])
         with torch.inference_mode():
             if self.trunk.whole:
-                found = score_pairs(
-                    lambda logits: logits, self.trunk.module(**inputs).logits.flatten(0, 1), lines, targets, self.budget
-                )
+                logits = self.trunk.module(**inputs).logits.flatten(0, 1)
+                found = pairs.score(lambda chosen: chosen, logits, sent, self.budget)
             else:
-                found = score_pairs(self.trunk.logits, self.trunk.states(**inputs).flatten(0, 1), lines, targets, self.budget)
-        return checked(found, [len(row.targets) for row in rows], self.model)
+                found = pairs.score(self.trunk.logits, self.trunk.states(**inputs).flatten(0, 1), sent, self.budget)
+            scores = pairs.restored(Arriving(found).numpy())
+        return checked(scores, [len(row.targets) for row in rows], self.model)
 
 
 def plain(model: Model, row: Row) -> RowScores:
@@ -96,17 +98,19 @@ def plain(model: Model, row: Row) -> RowScores:
 
 
 def pad(sequences: Sequence[np.ndarray], value: int, device: Any) -> tuple[Any, Any]:
-    """(ids, mask): (B, T) int64 tensors, padded on the right, in one transfer."""
-    import torch
+    """`padded` on the device: (ids, mask), (B, T) int64 tensors, in one transfer."""
+    ids, mask = send(padded(sequences, value), device)
+    return ids, mask
 
+
+def padded(sequences: Sequence[np.ndarray], value: int) -> tuple[np.ndarray, np.ndarray]:
+    """(ids, mask): (B, T) int64 each, padded on the right."""
     width = max(len(ids) for ids in sequences)
-    table = np.full((2, len(sequences), width), value, dtype=np.int64)
-    table[1] = 0
+    table, mask = np.full((len(sequences), width), value, dtype=np.int64), np.zeros((len(sequences), width), dtype=np.int64)
     for place, ids in enumerate(sequences):
-        table[0, place, : len(ids)] = ids
-        table[1, place, : len(ids)] = 1
-    both = torch.from_numpy(table).to(device)
-    return both[0], both[1]
+        table[place, : len(ids)] = ids
+        mask[place, : len(ids)] = 1
+    return table, mask
 
 
 def pad_id(model: Model) -> int:

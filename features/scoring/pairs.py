@@ -13,30 +13,41 @@ from features.scoring.memory import Budget
 from features.scoring.records import RowScores
 
 
-def score_pairs(head: Callable[[Any], Any], states: Any, lines: np.ndarray, targets: np.ndarray, budget: Budget) -> np.ndarray:
-    """(2, P) float32: log-probability of each target at its line, and 1 where it is the line's likeliest token.
+class Pairs:
+    """Which token is scored at which line of a batch's states: P (line, target) pairs.
 
-    `states` is (S, W), `head` gives the logits (L, V) of L states; `lines` (P,) may repeat (several targets of one position:
-    its logits are computed once). One transfer from the device.
+    Lines may repeat (several targets of one position: its logits are computed once). `arrays` is what the device needs.
     """
-    import torch
 
-    if not len(lines):
-        return np.zeros((2, 0), dtype=np.float32)
-    order = np.argsort(lines, kind="stable")
-    places, inverse = np.unique(lines[order], return_inverse=True)
-    wanted, which = (torch.from_numpy(np.ascontiguousarray(values)).to(states.device) for values in (targets[order], inverse))
-    chosen = states if len(places) == states.shape[0] else states[torch.from_numpy(places).to(states.device)]
-    found = []
-    for first in range(0, len(places), budget.head_rows):
-        low, high = np.searchsorted(inverse, (first, first + budget.head_rows))
-        logits = head(chosen[first : first + budget.head_rows]).float()
-        line, target = which[low:high] - first, wanted[low:high]
-        logprobs = logits[line, target] - logits.logsumexp(-1)[line]
-        found.append(torch.stack([logprobs, (logits.argmax(-1)[line] == target).float()]))
-    scores = np.empty((2, len(lines)), dtype=np.float32)
-    scores[:, order] = torch.cat(found, dim=1).cpu().numpy()
-    return scores
+    def __init__(self, lines: np.ndarray, targets: np.ndarray) -> None:
+        self.order = np.argsort(lines, kind="stable")
+        self.places, self.which = np.unique(lines[self.order], return_inverse=True)
+        self.arrays = (self.places, self.which, targets[self.order])
+
+    def score(self, head: Callable[[Any], Any], states: Any, sent: Sequence[Any], budget: Budget) -> Any:
+        """(2, P) float32 on the device, in rising order of lines: the log-probability of each target, and 1 where it is the
+        line's likeliest token.
+
+        `states` is (S, W), `head` gives the logits (L, V) of L states; `sent` is `arrays` on the device.
+        """
+        import torch
+
+        places, which, wanted = sent
+        chosen = states if len(self.places) == states.shape[0] else states[places]
+        found = []
+        for first in range(0, len(self.places), budget.head_rows):
+            low, high = np.searchsorted(self.which, (first, first + budget.head_rows))
+            logits = head(chosen[first : first + budget.head_rows]).float()
+            line, target = which[low:high] - first, wanted[low:high]
+            logprobs = logits[line, target] - logits.logsumexp(-1)[line]
+            found.append(torch.stack([logprobs, (logits.argmax(-1)[line] == target).float()]))
+        return torch.cat(found, dim=1)
+
+    def restored(self, scores: np.ndarray) -> np.ndarray:
+        """Scores in the order that the pairs were given in."""
+        found = np.empty_like(scores)
+        found[:, self.order] = scores
+        return found
 
 
 def checked(scores: np.ndarray, counts: Sequence[int], model: Model) -> list[RowScores]:

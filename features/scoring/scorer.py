@@ -74,8 +74,7 @@ class Scorer:
         scored = self._score(self.encoder.pairs(requests))
         self.truncations += sum(1 for _, dropped in scored if dropped)
         return [
-            Score(float(scores.logprobs.sum()), bool(scores.greedy.all()), len(scores.logprobs), dropped)
-            for scores, dropped in scored
+            Score(_total(scores.logprobs), bool(scores.greedy.all()), len(scores.logprobs), dropped) for scores, dropped in scored
         ]
 
     def rolling(self, texts: Sequence[str], *, stride: int | None = None, max_length: int | None = None) -> list[TokenScores]:
@@ -100,9 +99,9 @@ class Scorer:
         scores = iter(self.token_logprobs([pair for windows in cut for pair in windows]))
         found = []
         for text, ids, windows in zip(texts, documents, cut, strict=True):
-            logprob = sum(float(next(scores).sum()) for _ in windows)
+            logprob = sum(_total(next(scores)) for _ in windows)
             words = len(re.split(r"\s+", text))
-            found.append(TokenScores(float(logprob), len(ids), words, len(text.encode("utf-8")), len(windows)))
+            found.append(TokenScores(logprob, len(ids), words, len(text.encode("utf-8")), len(windows)))
         return found
 
     def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[np.ndarray]:
@@ -144,3 +143,8 @@ class Scorer:
             whole = parts[0] if len(parts) == 1 else RowScores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
             found.append((whole, encoded.dropped))
         return found
+
+
+def _total(logprobs: np.ndarray) -> float:
+    """The sum in float64: a float32 sum of a document's thousands of nats resolves only 1e-3."""
+    return float(logprobs.sum(dtype=np.float64))

@@ -9,9 +9,10 @@ import numpy as np
 from features.errors import CheckpointError
 from features.model import Model
 from features.scoring.memory import Budget
-from features.scoring.padded import complete, in_batches, pad, pad_id
-from features.scoring.pairs import checked, score_pairs
+from features.scoring.padded import complete, in_batches, pad_id, padded
+from features.scoring.pairs import Pairs, checked
 from features.scoring.records import Row, RowScores
+from features.scoring.transfer import Arriving, send
 
 
 class Seq2Seq:
@@ -56,19 +57,21 @@ class Seq2Seq:
         import torch
         from transformers.modeling_outputs import BaseModelOutput
 
-        device, padding = self.model.device, pad_id(self.model)
+        padding = pad_id(self.model)
         rows = [row for group in groups for row in group]
-        ids, mask = pad([group[0].ids for group in groups], padding, device)
-        decoder, _ = pad([np.concatenate([[self.start], row.targets[:-1]]) for row in rows], padding, device)
-        repeats = torch.tensor([len(group) for group in groups], device=device)
+        table, seen = padded([group[0].ids for group in groups], padding)
+        shifted, _ = padded([np.concatenate([[self.start], row.targets[:-1]]) for row in rows], padding)
+        lines = np.concatenate([place * shifted.shape[1] + row.positions for place, row in enumerate(rows)])
+        pairs = Pairs(lines, np.concatenate([row.targets for row in rows]))
+        owners = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+        ids, mask, decoder, owner, *sent = send([table, seen, shifted, owners, *pairs.arrays], self.model.device)
         with torch.inference_mode():
             encoded = self.model.module.get_encoder()(input_ids=ids, attention_mask=mask)[0]
             logits = self.model.module(
-                encoder_outputs=BaseModelOutput(last_hidden_state=encoded.repeat_interleave(repeats, 0, output_size=len(rows))),
-                attention_mask=mask.repeat_interleave(repeats, 0, output_size=len(rows)),
+                encoder_outputs=BaseModelOutput(last_hidden_state=encoded[owner]),
+                attention_mask=mask[owner],
                 decoder_input_ids=decoder,
                 use_cache=False,
             ).logits.flatten(0, 1)
-            lines = np.concatenate([place * decoder.shape[1] + row.positions for place, row in enumerate(rows)])
-            found = score_pairs(lambda chosen: chosen, logits, lines, np.concatenate([row.targets for row in rows]), self.budget)
-        return checked(found, [len(row.targets) for row in rows], self.model)
+            found = Arriving(pairs.score(lambda chosen: chosen, logits, sent, self.budget))
+        return checked(pairs.restored(found.numpy()), [len(row.targets) for row in rows], self.model)
