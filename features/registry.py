@@ -58,6 +58,7 @@ class Session:
         task). A key should
         hold the task's digest
     kept : what `keep` was given
+    memory_budget_mb : working memory of a batch of `scorer` beyond the weights; None chooses by device
     """
 
     checkpoint: Checkpoint
@@ -66,6 +67,7 @@ class Session:
     task: Task | None = None
     cache: dict[Any, Any] = field(default_factory=dict)
     kept: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    memory_budget_mb: float | None = None
 
     @property
     def scorer(self) -> Scorer:
@@ -73,7 +75,7 @@ class Session:
         if "scorer" not in self.cache:
             from features.scoring import Scorer
 
-            self.cache["scorer"] = Scorer(self.model)
+            self.cache["scorer"] = Scorer(self.model, memory_budget_mb=self.memory_budget_mb)
         return cast("Scorer", self.cache["scorer"])
 
     def on(self, task: Task | None) -> Session:

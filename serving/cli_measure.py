@@ -57,6 +57,10 @@ def extract(
     dtype: DTYPE_OPTION = "auto",
     limit: LIMIT_OPTION = None,
     examples: EXAMPLES_OPTION = None,
+    memory_budget: Annotated[
+        float | None,
+        typer.Option("--memory-budget", min=1, help="MB that a batch may take beyond the weights (default: by device)."),
+    ] = None,
     trust: TRUST_OPTION = None,
     pickle: PICKLE_OPTION = None,
     store: STORE_OPTION = None,
@@ -73,7 +77,9 @@ def extract(
     """
     suffix(out)
     manifest, tasks = zoo_and_tasks(zoo, task)
-    report = measured(manifest, tasks, features, backend, workers, device, dtype, limit, examples, trust, pickle, store)
+    report = measured(
+        manifest, tasks, features, backend, workers, device, dtype, limit, examples, trust, pickle, store, memory_budget
+    )
     write_table(report.rows, out)
     log("log_extract", report, params={"features": features or "default", "dtype": dtype, "backend": backend, "limit": limit})
     good = report.rows[report.rows["error"].fillna("") == ""]
@@ -107,6 +113,7 @@ def measured(
     trust: list[str] | None,
     pickle: list[str] | None,
     store: Path | None,
+    memory_budget: float | None = None,
 ) -> ExtractReport:
     """Extract with the options of the command line; those left out are left to `features.extract`."""
     from features.extract import LIMIT, extract
@@ -122,6 +129,7 @@ def measured(
         dtype=dtype,
         limit=LIMIT if limit is None else limit,
         examples=examples,
+        memory_budget_mb=memory_budget,
         trust_remote_code=trust or (),
         allow_pickle=pickle or (),
     )

@@ -213,6 +213,24 @@ def test_features_are_chosen_by_extractor_or_by_name(models: Path, tmp_path: Pat
         select([" "])
 
 
+def test_a_memory_budget_makes_smaller_batches_of_the_same_scores(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import features.scoring.scorer as engine
+
+    zoo = write(tmp_path, [{"name": "llama", "model": str(models / "llama")}])
+    budgets: list[Any] = []
+    real = engine.Budget
+    monkeypatch.setattr(engine, "Budget", lambda *given: budgets.append(real(*given)) or budgets[-1])
+    values = [
+        run(zoo, features="ppl_clm,prompt", memory_budget_mb=mb, store=tmp_path / f"{mb}.db").rows["value"].dropna().tolist()
+        for mb in (None, 0.2)
+    ]
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    assert len(budgets) == 2
+    assert budgets[1].tokens < budgets[0].tokens / 4
+
+
 def test_every_registered_extractor_is_what_the_protocol_says() -> None:
     for name in EXTRACTORS:
         extractor = load(name)
