@@ -169,7 +169,6 @@ MISTAKES = [
     (("rank", "t.csv", "-o", "r.csv", "--format", "xml"), "'xml'"),
     (("extract", "nope.yaml", "-o", "f.csv"), "nope.yaml"),
     (("extract", "nope.yaml", "-o", "f.txt"), "f.txt"),
-    (("extract", "nope.yaml", "-o", "f.csv", "--memory-budget", "0"), "--memory-budget"),
     (("table", "nope.csv", "t.csv", "-o", "x.csv"), "nope.csv"),
     (("table", "t.csv", "t.csv", "-o", "x.csv"), "t.csv"),
     (("evaluate", "t.csv", "--group", "nope"), "'nope'"),

@@ -98,7 +98,7 @@ def test_a_subset_is_selected_and_extraction_measures_only_it(run: Path, foretun
     assert code == 0, error
     assert sum(json.loads(said)["tasks"].values()) == 8
     arguments = ["--task", "kinds.yaml", "--task", "words.yaml", "--features", "prompt", "--examples", "subset.json"]
-    code, _, error = foretune("extract", "zoo.yaml", *arguments, "-o", "features.csv")
+    code, _, error = foretune("extract", "zoo.yaml", *arguments, "--memory-budget", "64", "-o", "features.csv")
     assert code == 0, error
     rows = list(csv.DictReader((run / "features.csv").read_text().splitlines()))
     assert sum({r["task"]: int(r["count"]) for r in rows if r["name"] == "prompt_nll"}.values()) == 8
