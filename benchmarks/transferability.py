@@ -1,20 +1,20 @@
-"""Transferability scores beside transformer-ranker, and on a published table.
+"""Transferability scores beside transformer-ranker, their memory, and what they are worth on tables of outcomes.
 
-    python benchmarks/transferability.py compare --peer-python /tmp/peer/bin/python      the two side by side (about 5
-    minutes on 2 cores)
-    python benchmarks/transferability.py vision --table scores.csv                       pairwise accuracy of nine
-    published scores
-    python benchmarks/transferability.py scaling --table losses.csv                      selection by extrapolated losses
+    python benchmarks/transferability.py compare --peer-python peer/bin/python          the two side by side (3 minutes)
+    python benchmarks/transferability.py memory                                         peak memory as texts and layers grow
+    python benchmarks/transferability.py vision --table scores.csv                      nine published scores
+    python benchmarks/transferability.py scaling --table losses.csv                     selection by extrapolated losses
 
-compare: `--peer-python` is the interpreter of an environment with `transformer-ranker==0.2.0`, `datasets<4` and
-`scikit-learn`; both sides
-run in it, each in a process of its own, so that torch and transformers are the same. The checkpoints are BERT encoders of
-12 layers, 256
-wide, with random weights, made on the spot; the texts are functions of the standard library, labelled by their package.
-The settings are
-the peer's: mean over words of the mean over their tokens, the average of the layers, LogME, regularised H-score and 3
-nearest neighbours.
-Then both are given a list with a decoder-only checkpoint and a broken one.
+compare: `--peer-python` is the interpreter of an environment with torch, `transformer-ranker==0.2.0`, `datasets<4` and
+`scikit-learn`; both sides run in it, each in a process of its own, so that torch and transformers are the same. The texts are
+functions of the standard library, labelled by their package (four classes), or `--data`, JSON lines of text and label. The
+encoders are two BERTs with random weights, made on the spot, or `--encoder NAME=FOLDER`; the decoders are three of
+training/free_zoo, in float32, and a GPT-2 whose tokenizer has no padding token; then comes a list with a broken checkpoint. The
+settings are the peer's: mean over words of the mean over their tokens, the average of the layers, LogME, regularised H-score
+and 3 nearest neighbours. Seconds begin when all modules are imported and end with the last score.
+
+memory: random Llamas of D = 128; peak resident memory of one pass that keeps every layer, and of LogME on each, beyond what the
+process held before.
 
 vision: columns Dataset, Model, ft_acc and one per score (Zhang et al. 2023, Model Spider: github zhangyikaii/Model-Spider,
 MIT).
@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gzip
 import importlib
+import itertools
 import json
 import os
 import resource
@@ -41,33 +43,52 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-PACKAGES = ("email", "unittest")
+PACKAGES = ("asyncio", "email", "multiprocessing", "unittest")
 ESTIMATORS = ("logme", "hscore", "knn")
+ZOO = Path(__file__).parents[1] / "training" / "free_zoo"
+DECODERS = ("01-sc-public", "02-prefix_lm-code", "05-clm-public")
+LIMIT = 240  # seconds of one process
 
 
 # --- data and checkpoints -------------------------------------------------------------------------------------------
 
 
-def texts(count: int) -> tuple[list[str], list[int]]:
-    """Functions of two packages of the standard library, cut to 400 characters, and which package each is from."""
-    found: list[tuple[str, int]] = []
-    for label, package in enumerate(PACKAGES):
+def texts(count: int) -> tuple[list[str], list[str]]:
+    """Functions of packages of the standard library, cut to 400 characters, and which package each is from, mixed."""
+    found: list[tuple[str, str]] = []
+    for package in PACKAGES:
         folder = Path(importlib.import_module(package).__file__ or "").parent
         functions = []
         for path in sorted(folder.rglob("*.py")):
             source = path.read_text(encoding="utf-8")
             nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
             functions += [(ast.get_source_segment(source, node) or "")[:400] for node in nodes]
-        found += [(text, label) for text in functions[: count // len(PACKAGES)]]
+        found += [(text, package) for text in functions[: count // len(PACKAGES)]]
     order = sorted(range(len(found)), key=lambda i: (i * 7919) % len(found))
     return [found[i][0] for i in order], [found[i][1] for i in order]
 
 
+def read_texts(path: Path, count: int) -> tuple[list[str], list[str]]:
+    """The first rows of JSON lines (or .gz) with text and label, cut to 400 characters."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in itertools.islice(lines, count)]
+    return [row["text"][:400] for row in rows], [str(row["label"]) for row in rows]
+
+
 def checkpoints(folder: Path, corpus: list[str]) -> dict[str, str]:
-    """Two BERT encoders, a GPT-2 and a folder whose weights are cut off."""
+    """Two BERT encoders, a GPT-2 without a padding token, three shipped decoders in float32, a folder with cut-off weights."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-    from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        BertConfig,
+        BertForMaskedLM,
+        GPT2Config,
+        GPT2LMHeadModel,
+        PreTrainedTokenizerFast,
+    )
 
     raw = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -82,7 +103,7 @@ def checkpoints(folder: Path, corpus: list[str]) -> dict[str, str]:
     for seed in (0, 1):
         torch.manual_seed(seed)
         config = BertConfig(
-            vocab_size=len(tokenizer), hidden_size=256, num_hidden_layers=12, num_attention_heads=4, intermediate_size=1024
+            vocab_size=len(tokenizer), hidden_size=192, num_hidden_layers=8, num_attention_heads=4, intermediate_size=768
         )
         made[f"bert-{seed}"] = str(folder / f"bert-{seed}")
         BertForMaskedLM(config).save_pretrained(made[f"bert-{seed}"])
@@ -93,10 +114,13 @@ def checkpoints(folder: Path, corpus: list[str]) -> dict[str, str]:
     )
     torch.manual_seed(2)
     made["gpt2"] = str(folder / "gpt2")
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(plain), n_embd=256, n_layer=12, n_head=4, n_positions=512)).save_pretrained(
-        made["gpt2"]
-    )
+    small = GPT2Config(vocab_size=len(plain), n_embd=192, n_layer=4, n_head=4, n_positions=512, bos_token_id=2, eos_token_id=3)
+    GPT2LMHeadModel(small).save_pretrained(made["gpt2"])
     plain.save_pretrained(made["gpt2"])
+    for name in DECODERS:  # the peer computes in whatever dtype a checkpoint is kept in
+        made[name] = str(folder / name)
+        AutoModelForCausalLM.from_pretrained(ZOO / name, dtype=torch.float32).save_pretrained(made[name])
+        AutoTokenizer.from_pretrained(ZOO / name).save_pretrained(made[name])
     made["broken"] = str(folder / "broken")
     tokenizer.save_pretrained(made["broken"])
     source = Path(made["bert-0"])
@@ -121,12 +145,11 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
     labels = np.array(spec["labels"])
     scores: dict[str, dict[str, float]] = {}
     failed: dict[str, str] = {}
-    started, busy = time.perf_counter(), time.process_time()
+    started = _now()
     for name in spec["models"]:
         try:
             model = load(spec["paths"][name], device="cpu")
-            pooling = "words" if model.kind == "masked" else "last"
-            features = represent(model, spec["texts"], poolings=[pooling], layers=["average"]).of(pooling, "average")
+            features = represent(model, spec["texts"], poolings=["words"], layers=["average"]).of("words", "average")
             known = {
                 "logme": lambda f=features: logme(f, labels),
                 "hscore": lambda f=features: hscore(f, labels),
@@ -134,8 +157,8 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
             }
             scores[name] = {estimator: known[estimator]() for estimator in spec["estimators"]}
         except ForetuneError as error:
-            failed[name] = str(error)
-    return {"scores": scores, "failed": failed, **_spent(started, busy)}
+            failed[name] = str(error).replace(spec["paths"][name], name)
+    return {"scores": scores, "failed": failed, **_spent(started)}
 
 
 def peer(spec: dict[str, Any]) -> dict[str, Any]:
@@ -152,80 +175,174 @@ def peer(spec: dict[str, Any]) -> dict[str, Any]:
     names = {path: name for name, path in spec["paths"].items()}
     scores: dict[str, dict[str, float]] = {name: {} for name in spec["models"]}
     failed = {}
-    started, busy = time.perf_counter(), time.process_time()
+    started = _now()
     ranker = TransformerRanker(data, text_column="text", label_column="label")
     for estimator in spec["estimators"]:
         try:
             result = ranker.run(
                 paths, estimator=estimator, layer_aggregator="layermean", batch_size=32, pre_tokenizer=None, device="cpu"
             )
-            for path, value in result._results.items() if hasattr(result, "_results") else result.results.items():
+            for path, value in result.scores.items():
                 scores[names.get(path, path)][estimator] = float(value)
         except Exception as error:
             failed["the whole run"] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
-    return {"scores": {n: s for n, s in scores.items() if s}, "failed": failed, **_spent(started, busy)}
+    return {"scores": {n: s for n, s in scores.items() if s}, "failed": failed, **_spent(started)}
 
 
-def _spent(started: float, busy: float) -> dict[str, float]:
-    """Wall and CPU seconds since; the second says the same on a busy machine."""
-    return {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - busy}
+def _now() -> tuple[float, float, float]:
+    return time.perf_counter(), time.process_time(), _peak()
+
+
+def _spent(since: tuple[float, float, float]) -> dict[str, float]:
+    """Wall and CPU seconds since, and by how much the peak memory (MB) has risen over what the imports had taken."""
+    wall, busy, peak = _now()
+    return {"seconds": wall - since[0], "cpu_seconds": busy - since[1], "peak_mb": peak, "beyond_imports_mb": peak - since[2]}
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def side(name: str, path: str) -> None:
-    """Run one side on a spec and print its result and peak memory as JSON."""
+    """Run one side on a spec and print its result as JSON."""
     import torch
+    import transformers.core_model_loading  # noqa: F401
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    found = {"ours": ours, "peer": peer}[name](json.loads(Path(path).read_text(encoding="utf-8")))
-    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    spec = json.loads(Path(path).read_text(encoding="utf-8"))
+    torch.set_num_threads(spec.get("threads", 1))
+    for name in spec.get("models", []):  # what both sides import when they first load one, before their clocks start
+        kind = json.loads((Path(spec["paths"][name]) / "config.json").read_text(encoding="utf-8"))["model_type"]
+        importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
+    found = {"ours": ours, "peer": peer, "memory": one_memory}[name](spec)
     sys.stdout.write("\nRESULT " + json.dumps(found) + "\n")
 
 
-def compare(python: str, count: int) -> dict[str, Any]:
-    """All of it, as one dictionary."""
+def run_side(python: str, who: str, spec: dict[str, Any], folder: str) -> dict[str, Any]:
+    """What a side printed, or why there is nothing."""
+    path = Path(folder) / "spec.json"
+    path.write_text(json.dumps(spec), encoding="utf-8")
+    command = [python, str(Path(__file__).resolve()), "side", who, str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return {"crashed": f"still running after {LIMIT} s"}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    return json.loads(lines[-1][7:]) if lines else {"crashed": (done.stderr.strip().splitlines() or ["no output"])[-1]}
+
+
+def compare(asked: argparse.Namespace) -> dict[str, Any]:
+    """All of it, as one dictionary; of repeated runs the one of median wall time."""
     with tempfile.TemporaryDirectory() as folder:
-        corpus, labels = texts(count)
+        corpus, labels = read_texts(asked.data, asked.texts) if asked.data else texts(asked.texts)
         paths = checkpoints(Path(folder), corpus)
-        berts = ["bert-0", "bert-1"]
-        runs: dict[str, dict[str, Any]] = {}
+        given = dict(one.split("=", 1) for one in asked.encoder)
+        paths |= {name: str(Path(path).resolve()) for name, path in given.items()}
+        encoders = list(given) or ["bert-0", "bert-1"]
+        decoders = ["gpt2", *DECODERS]
         plan = {
-            "three scores": {"models": berts, "estimators": ESTIMATORS},
-            "one score": {"models": berts, "estimators": ESTIMATORS[:1]},
-            "decoder-only": {"models": ["gpt2"], "estimators": ESTIMATORS[:1]},
-            "a broken one": {"models": ["bert-0", "broken"], "estimators": ESTIMATORS[:1]},
+            "encoders, three scores": {"models": encoders, "estimators": ESTIMATORS, "repeats": asked.repeats},
+            "encoders, LogME alone": {"models": encoders, "estimators": ESTIMATORS[:1], "repeats": asked.repeats},
+            "decoders, three scores": {"models": decoders, "estimators": ESTIMATORS, "repeats": asked.repeats},
+            "a broken one in the list": {"models": ["bert-0", "broken", "bert-1"], "estimators": ESTIMATORS[:1], "repeats": 1},
         }
+        runs: dict[str, dict[str, Any]] = {}
         for what, part in plan.items():
-            spec = Path(folder) / "spec.json"
-            spec.write_text(json.dumps({"texts": corpus, "labels": labels, "paths": paths, **part}), encoding="utf-8")
-            for who in ("peer", "ours"):
-                command = [python, str(Path(__file__).resolve()), "side", who, str(spec)]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-                tail = (done.stderr.strip().splitlines() or ["no output"])[-1]
-                runs.setdefault(what, {})[who] = json.loads(lines[-1][7:]) if lines else {"crashed": tail}
-        return {"texts": len(corpus), "python": python, "runs": runs}
+            shared = {"texts": corpus, "labels": labels, "paths": paths, "threads": asked.threads, **part}
+            tries: dict[str, list[dict[str, Any]]] = {"peer": [], "ours": []}
+            for _ in range(part["repeats"]):
+                for who, of in tries.items():
+                    of.append(run_side(asked.peer_python, who, shared, folder))
+                    print(f"{what}, {who}: {of[-1].get('seconds', float('nan')):.1f} s", file=sys.stderr, flush=True)
+            runs[what] = {
+                who: sorted(of, key=lambda run: run.get("seconds", float("inf")))[(len(of) - 1) // 2] for who, of in tries.items()
+            }
+        return {
+            "texts": len(corpus),
+            "classes": len(set(labels)),
+            "threads": asked.threads,
+            "repeats": asked.repeats,
+            "runs": runs,
+        }
 
 
 def print_comparison(found: dict[str, Any]) -> None:
     """The comparison as Markdown."""
-    print(f"{found['texts']} texts, float32, {os.environ.get('OMP_NUM_THREADS', '1')} thread(s)\n")
-    print("| run | side | seconds | CPU seconds | peak MB | scores | failed |\n|---|---|---|---|---|---|---|")
+    print(
+        f"{found['texts']} texts, {found['classes']} classes, float32, {found['threads']} thread(s), "
+        f"median of {found['repeats']} run(s)\n"
+    )
+    print("| run | side | seconds | CPU seconds | peak MB | beyond imports | failed |\n|---|---|---|---|---|---|---|")
     for what, sides in found["runs"].items():
         for who, run in sides.items():
             if "crashed" in run:
                 print(f"| {what} | {who} | | | | | process ended: {run['crashed'][:120]} |")
                 continue
-            shown = "; ".join(f"{m} " + ", ".join(f"{e} {v:.4f}" for e, v in s.items()) for m, s in run["scores"].items())
             failed = "; ".join(f"{m}: {e[:120]}" for m, e in run["failed"].items())
-            spent = f"{run['seconds']:.1f} | {run['cpu_seconds']:.1f} | {run['peak_mb']:.0f}"
-            print(f"| {what} | {who} | {spent} | {shown} | {failed} |")
-    main = found["runs"]["three scores"]
-    gaps = [abs(main["ours"]["scores"][m][e] - main["peer"]["scores"][m][e]) for m in main["peer"]["scores"] for e in ESTIMATORS]
-    print(f"\nLargest difference of a score: {max(gaps):.1e}")
-    for what in ("three scores", "one score"):
-        sides = found["runs"][what]
-        wall, cpu = (sides["peer"][unit] / sides["ours"][unit] for unit in ("seconds", "cpu_seconds"))
-        print(f"{what}: {wall:.1f}x the peer's speed, {cpu:.1f}x by CPU seconds")
+            failed += f" ({len(run['scores'])} checkpoints scored)" if failed else ""
+            spent = f"{run['seconds']:.1f} | {run['cpu_seconds']:.1f} | {run['peak_mb']:.0f} | {run['beyond_imports_mb']:.0f}"
+            print(f"| {what} | {who} | {spent} | {failed or '-'} |")
+    print("\n| checkpoint | score | peer | ours | difference |\n|---|---|---|---|---|")
+    for what in ("encoders, three scores", "decoders, three scores"):
+        theirs, own = (found["runs"][what][who].get("scores", {}) for who in ("peer", "ours"))
+        for model in own:
+            for estimator, value in own[model].items():
+                other = theirs.get(model, {}).get(estimator)
+                gap = "-" if other is None else f"{abs(value - other):.0e}"
+                print(f"| {model} | {estimator} | {'-' if other is None else f'{other:.4f}'} | {value:.4f} | {gap} |")
+    print()
+    for what, sides in found["runs"].items():
+        if not any("crashed" in run or run["failed"] for run in sides.values()):
+            units = ("seconds", "cpu_seconds", "peak_mb", "beyond_imports_mb")
+            wall, cpu, peak, beyond = (sides["peer"][unit] / sides["ours"][unit] for unit in units)
+            print(f"- {what}: {wall:.1f}x the peer's speed ({cpu:.1f}x in CPU time), 1/{peak:.1f} of its peak memory, ", end="")
+            print(f"1/{beyond:.1f} of what it takes beyond imports")
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def one_memory(spec: dict[str, Any]) -> dict[str, Any]:
+    """Peak memory of one pass that keeps all layers, and of LogME on each, beyond what the process held before."""
+    import numpy as np
+
+    from features.model import load
+    from features.representations import represent
+    from features.transferability import logme
+
+    labels = np.array(spec["labels"])
+    model = load(spec["path"], device="cpu")
+    represent(model, spec["texts"][:8], layers="all")  # code and working memory that any pass needs
+    started = _now()
+    found = represent(model, spec["texts"], poolings=("mean", "last"), layers="all")
+    for layer in range(1, found.depth + 1):
+        logme(found.of("mean", layer), labels)
+    return {"kept_mb": found.spool.size / 2**20, **_spent(started)}
+
+
+def memory() -> None:
+    """Peak memory against texts x layers, each in a process of its own."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    print("| layers | texts | representations, MB | peak memory added, MB |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for layers in (4, 16):
+            path = f"{folder}/{layers}"
+            tokenizer = AutoTokenizer.from_pretrained(ZOO / DECODERS[0])
+            config = LlamaConfig(
+                vocab_size=len(tokenizer), hidden_size=128, intermediate_size=128, num_hidden_layers=layers,
+                num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=64,
+            )  # fmt: skip
+            torch.manual_seed(0)
+            LlamaForCausalLM(config).save_pretrained(path)
+            tokenizer.save_pretrained(path)
+            for count in (1000, 4000, 16000):
+                spec = {"path": path, "texts": [f"text {i}" for i in range(count)], "labels": [i % 4 for i in range(count)]}
+                run = run_side(sys.executable, "memory", spec, folder)
+                if "crashed" in run:
+                    print(f"| {layers} | {count} | | {run['crashed'][:120]} |")
+                    continue
+                print(f"| {layers} | {count} | {run['kept_mb']:.0f} | {run['beyond_imports_mb']:.0f} |", flush=True)
 
 
 # --- published tables -------------------------------------------------------------------------------------------------
@@ -312,21 +429,28 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     beside = commands.add_parser("compare", help="beside transformer-ranker")
     beside.add_argument("--peer-python", required=True, help="interpreter of an environment with transformer-ranker")
-    beside.add_argument("--texts", type=int, default=200)
+    beside.add_argument("--encoder", action="append", default=[], metavar="NAME=FOLDER", help="real encoders (repeat)")
+    beside.add_argument("--data", type=Path, help="JSON lines with text and label, .gz allowed")
+    beside.add_argument("--texts", type=int, default=480)
+    beside.add_argument("--threads", type=int, default=1)
+    beside.add_argument("--repeats", type=int, default=1)
     beside.add_argument("--json", type=Path, help="also write the figures here")
+    commands.add_parser("memory", help="peak memory as texts and layers grow")
     for name in ("vision", "scaling"):
         commands.add_parser(name).add_argument("--table", type=Path, required=True)
     one = commands.add_parser("side", help="used by compare")
-    one.add_argument("who", choices=("ours", "peer"))
+    one.add_argument("who", choices=("ours", "peer", "memory"))
     one.add_argument("spec")
     asked = parser.parse_args()
     if asked.command == "side":
         side(asked.who, asked.spec)
     elif asked.command == "compare":
-        found = compare(asked.peer_python, asked.texts)
+        found = compare(asked)
         if asked.json:
             asked.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
         print_comparison(found)
+    elif asked.command == "memory":
+        memory()
     else:
         {"vision": vision, "scaling": scaling}[asked.command](asked.table)
 

@@ -1,16 +1,15 @@
 """Frozen representations of texts: hidden states pooled over tokens while the forward pass runs, in float32.
 
 One pass serves every pooling, every layer and, for a causal checkpoint, what its head would write next. Batches hold a
-fixed number of
-padded tokens, the longest texts first; a batch's hidden states are pooled and dropped, so that memory grows with texts
-x layers x
-dimensions asked for, never with tokens. Padding changes nothing: rows are padded on the right and padding has no weight.
+fixed number of padded tokens, the longest texts first. A batch's hidden states are pooled, written to a spool (on disk, once
+they are many) and dropped; a score reads the spool back one layer at a time. So memory grows with texts and with layers, never
+with texts x layers. Padding changes nothing: rows are padded on the right and padding has no weight.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,11 +19,14 @@ from numpy.typing import NDArray
 from features.errors import CheckpointError, DataError
 from features.model import Model
 from features.scoring.encoding import Encoder
+from features.scoring.memory import Budget
 from features.scoring.padded import pad, pad_id
 from features.scoring.trunk import Trunk
+from features.spool import Spool
 
 Pooling = Literal["mean", "last", "first", "words"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "last", "first", "words")
+_STATES = 256 * 2**20  # bytes of hidden states of all layers that a batch may hold
 
 
 @dataclass
@@ -35,22 +37,28 @@ class Representations:
     ----------
     depth : layers of the trunk (of the encoder, for seq2seq); layer 0 is the embeddings, `depth` the last, as its
     final norm leaves it
-    pooled : float32 (N, D) for each (pooling, layer) asked for; the layer "average" is the mean over layers 1 to `depth`
+    spool : float32 (N, D) for each (pooling, layer) asked for, rows in the order in which they were measured; the layer
+    "average" is the mean over layers 1 to `depth`
+    order : the text of each of the spool's rows, shape (N,)
     answers : float32 (N, Z), what the head predicts at the answer's place (see `represent`); None where it was not asked for
     tokens : tokens read; truncated : texts longer than the window; seconds : wall time of the passes
     """
 
     depth: int
-    pooled: dict[tuple[str, int | str], NDArray[np.float32]]
+    spool: Spool
+    order: NDArray[np.int64]
     answers: NDArray[np.float32] | None = None
     tokens: int = 0
     truncated: int = 0
     seconds: float = 0.0
 
     def of(self, pooling: str = "mean", layer: int | str = -1) -> NDArray[np.float32]:
-        """Representations (N, D) of one pooling and layer; negative layers count from the last. Raises KeyError for
-        what was not asked."""
-        return self.pooled[pooling, layer if isinstance(layer, str) else layer % (self.depth + 1)]
+        """Representations (N, D) of one pooling and layer, in the texts' order; negative layers count from the last. Raises
+        KeyError for what was not asked."""
+        rows = self.spool.read((pooling, layer if isinstance(layer, str) else layer % (self.depth + 1)))
+        found = np.empty_like(rows)
+        found[self.order] = rows
+        return found
 
 
 def represent(
@@ -60,7 +68,7 @@ def represent(
     poolings: Sequence[str] = ("mean",),
     layers: Sequence[int | str] | Literal["all"] = (-1,),
     answers: int = 0,
-    token_budget: int = 4096,
+    token_budget: int | None = None,
 ) -> Representations:
     """Pooled hidden states of texts under a checkpoint of any kind (for seq2seq: of its encoder).
 
@@ -75,7 +83,8 @@ def represent(
         all texts and, last, all others together. The place is the next token (causal), a mask put after the text
         (masked), or the decoder's
         first token after the first sentinel (seq2seq)
-    token_budget : padded tokens of one batch
+    token_budget : padded tokens of one batch; None is what the scoring engine takes, or fewer where the hidden states of all
+    layers would need more than 256 MB
 
     A text longer than the window loses its beginning (causal: the prompt's end matters) or its end (others).
 
@@ -100,11 +109,15 @@ def represent(
     kept = _layers(layers, deepest)
     with_head = bool(answers) and model.kind == "causal"
     whole = any(layer != deepest for layer in kept)
-    pooled: dict[tuple[str, int | str], NDArray[np.float32]] = {}
+    spool = Spool(len(texts))
+    order = np.array(sorted(range(len(texts)), key=lambda i: -len(tokens.ids[i])), dtype=np.int64)
+    bad: dict[tuple[str, int | str], list[int]] = {}
     heads = _Answers(len(texts), model.name)
-    for batch in _batches([len(ids) for ids in tokens.ids], token_budget):
-        ids, mask = pad([np.asarray(tokens.ids[i]) for i in batch], pad_id(model), model.device)
-        weights = torch.from_numpy(np.stack([tokens.weights(batch, pooling, ids.shape[1]) for pooling in poolings], axis=1))
+    done = 0
+    for batch in _batches([len(tokens.ids[i]) for i in order], token_budget or _budget(model, deepest if whole else 0)):
+        places = [int(order[i]) for i in batch]
+        ids, mask = pad([np.asarray(tokens.ids[i]) for i in places], pad_id(model), model.device)
+        weights = torch.from_numpy(np.stack([tokens.weights(places, pooling, ids.shape[1]) for pooling in poolings], axis=1))
         weights = weights.to(model.device)
         inputs: dict[str, Any] = {"input_ids": ids}
         if model.kind == "causal":
@@ -114,34 +127,30 @@ def represent(
         with torch.inference_mode():
             output = trunk.run(**inputs, output_hidden_states=whole or trunk.whole)
             if with_head:
-                place = torch.tensor([len(tokens.ids[i]) - 1 for i in batch], device=model.device)
-                heads.add(batch, _logits_at(trunk, output, place))
-            average: Any = 0.0
-            for layer in range(deepest + 1):
-                averaged = layer > 0 and "average" in kept
-                if layer not in kept and not averaged:
-                    continue
-                state = output[0] if layer == deepest and not trunk.whole else output.hidden_states[layer]
-                part = torch.bmm(weights, state.float())
-                if layer in kept:
-                    _store(pooled, batch, len(texts), poolings, layer, part)
-                if averaged:
-                    average = average + part / deepest
-            if "average" in kept:
-                _store(pooled, batch, len(texts), poolings, "average", average)
-    for (_, kept_layer), values in pooled.items():
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(bad):
-            raise CheckpointError(
-                f"hidden states of {len(bad)} of {len(texts)} texts are not finite (layer {kept_layer}, first: text {bad[0]})",
-                where=model.name,
-                remedy="the weights are damaged or overflow in this dtype",
-            )
+                ends = torch.tensor([len(tokens.ids[i]) - 1 for i in places], device=model.device)
+                heads.add(places, _logits_at(trunk, output, ends))
+            for layer, part in _pooled(output, weights, kept, deepest, whole=trunk.whole):
+                values = part.cpu().numpy()
+                for column, pooling in enumerate(poolings):
+                    rows = values[:, column]
+                    spool.write((pooling, layer), done, rows)
+                    broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+                    if len(broken):
+                        bad.setdefault((pooling, layer), []).extend(places[i] for i in broken)
+            del output
+        done += len(batch)
+    for (_, kept_layer), of in bad.items():
+        raise CheckpointError(
+            f"hidden states of {len(of)} of {len(texts)} texts are not finite (layer {kept_layer}, first: text {min(of)})",
+            where=model.name,
+            remedy="the weights are damaged or overflow in this dtype",
+        )
     if answers and not with_head:
-        _ask_head(model, texts, heads, token_budget)
+        _ask_head(model, texts, heads, token_budget or _budget(model, 0))
     return Representations(
         depth=deepest,
-        pooled=pooled,
+        spool=spool,
+        order=order,
         answers=heads.table(answers) if answers else None,
         tokens=sum(len(ids) for ids in tokens.ids),
         truncated=tokens.truncated,
@@ -157,13 +166,29 @@ def _logits_at(trunk: Trunk, output: Any, place: Any) -> Any:
     return output.logits[rows, place] if trunk.whole else trunk.logits(output[0][rows, place])
 
 
-def _store(pooled: dict, batch: list[int], count: int, poolings: Sequence[str], layer: int | str, part: Any) -> None:
-    """Put a batch's (rows, poolings, D) into the arrays of a layer."""
-    values = part.cpu().numpy()
-    for place, pooling in enumerate(poolings):
-        if (pooling, layer) not in pooled:
-            pooled[pooling, layer] = np.empty((count, values.shape[2]), dtype=np.float32)
-        pooled[pooling, layer][batch] = values[:, place]
+def _pooled(output: Any, weights: Any, kept: set[int | str], deepest: int, *, whole: bool) -> Iterator[tuple[int | str, Any]]:
+    """(layer, (rows, poolings, D)) of each layer kept, the average last; weights have the shape (rows, poolings, T)."""
+    import torch
+
+    average: Any = 0.0
+    for layer in range(deepest + 1):
+        averaged = layer > 0 and "average" in kept
+        if layer not in kept and not averaged:
+            continue
+        state = output[0] if layer == deepest and not whole else output.hidden_states[layer]
+        part = torch.bmm(weights, state.float())
+        if layer in kept:
+            yield layer, part
+        if averaged:
+            average = average + part / deepest
+    if "average" in kept:
+        yield "average", average
+
+
+def _budget(model: Model, layers: int) -> int:
+    """Padded tokens of a batch: the scoring engine's, or fewer where the states of so many layers need more than they may."""
+    width = int(model.module.get_input_embeddings().weight.shape[1])
+    return min(Budget(model).tokens, max(64, _STATES // (4 * width * (layers + 1))))
 
 
 @dataclass

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -166,23 +167,23 @@ class Transferability:
         return [_dearer(row, data.representations.seconds / len(rows)) for row in rows]
 
     def _of_classes(self, data: Frozen, classes: NDArray, other: str) -> list[Feature]:
-        """The scores that need classes."""
-        plan: list[tuple[str, Score, NDArray, NDArray, NDArray]] = []
-        units = data.example
+        """The scores that need classes, one matrix of features at a time."""
+        units, rows = data.example, []
+        three: list[tuple[str, Score]] = [("logme", logme), ("hscore", hscore), ("knn", partial(knn, k=_NEIGHBOURS))]
         for pooling in ("mean", other):
             features = data.of(pooling)
-            plan.append((f"logme_{pooling}", logme, features, classes, units))
-            plan.append((f"hscore_{pooling}", hscore, features, classes, units))
-            plan.append((f"knn_{pooling}", partial(knn, k=_NEIGHBOURS), features, classes, units))
-        features, average, few = data.of("mean"), data.of("mean", "average"), _sample(len(classes), _PAIRED)
-        plan.append(("transrate_mean", _scaled_transrate, features, classes, units))
-        plan.append(("parc_mean", parc, features[few], classes[few], units[few]))
-        plan.append(("logme_mean_layeravg", logme, average, classes, units))
-        plan.append(("hscore_mean_layeravg", hscore, average, classes, units))
-        if data.representations.answers is not None:
-            plan.append(("leep", leep, data.representations.answers, classes, units))
-            plan.append(("nce", nce, named(data.representations.answers), classes, units))
-        return [self._feature(*one) for one in plan] + self._best_layers(data, classes)
+            rows += [self._feature(f"{name}_{pooling}", score, features, classes, units) for name, score in three]
+            if pooling == "mean":
+                few = _sample(len(classes), _PAIRED)
+                rows.append(self._feature("transrate_mean", _scaled_transrate, features, classes, units))
+                rows.append(self._feature("parc_mean", parc, features[few], classes[few], units[few]))
+        average = data.of("mean", "average")
+        rows += [self._feature(f"{name}_mean_layeravg", score, average, classes, units) for name, score in three[:2]]
+        answers = data.representations.answers
+        if answers is not None:
+            rows.append(self._feature("leep", leep, answers, classes, units))
+            rows.append(self._feature("nce", nce, named(answers), classes, units))
+        return rows + self._best_layers(data, classes)
 
     def _feature(self, name: str, score: Score, features: NDArray, labels: NDArray, units: NDArray) -> Feature:
         started = time.perf_counter()
@@ -197,19 +198,22 @@ class Transferability:
 
     def _best_layers(self, data: Frozen, classes: NDArray) -> list[Feature]:
         """LogME and H-score of the best layer, each with the standard error that this layer has, and LogME's depth."""
-        found = []
         layers = data.representations.depth
-        for name, score in (("logme", logme), ("hscore", hscore)):
-            started = time.perf_counter()
-            values: list[float] = []
-            for layer in range(1, layers + 1):
-                try:
-                    values.append(score(data.of("mean", layer), classes))
-                except ForetuneError:  # a layer that says nothing is never the best
-                    values.append(-np.inf)
-            best = int(np.argmax(values))
+        scores: dict[str, Score] = {"logme": logme, "hscore": hscore}
+        values = {name: np.full(layers, -np.inf) for name in scores}
+        spent = dict.fromkeys(scores, 0.0)
+        for layer in range(layers):
+            features = data.of("mean", layer + 1)  # read once, whatever scores it
+            for name, score in scores.items():
+                started = time.perf_counter()
+                with suppress(ForetuneError):  # a layer that says nothing is never the best
+                    values[name][layer] = score(features, classes)
+                spent[name] += time.perf_counter() - started
+        found = []
+        for name, score in scores.items():
+            best = int(np.argmax(values[name]))
             measured = self._feature(f"{name}_mean_bestlayer", score, data.of("mean", best + 1), classes, data.example)
-            found.append(_dearer(measured, time.perf_counter() - started - measured.seconds))
+            found.append(_dearer(measured, spent[name]))
             if name == "logme" and not measured.error:
                 found.append(Feature("logme_mean_bestlayer_depth", (best + 1) / layers, count=measured.count))
         return found

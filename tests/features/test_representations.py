@@ -60,10 +60,10 @@ def test_batching_changes_nothing_and_order_is_kept(loaded, name):
     model = loaded(name)
     whole = represent(model, TEXTS, poolings=("mean", "last"), layers="all")
     single = represent(model, TEXTS, poolings=("mean", "last"), layers="all", token_budget=1)
-    assert set(whole.pooled) == {(p, n) for p in ("mean", "last") for n in (1, 2)}
-    for key, values in whole.pooled.items():
-        assert values.dtype == np.float32
-        np.testing.assert_allclose(values, single.pooled[key], atol=1e-4)
+    assert set(whole.spool) == {(p, n) for p in ("mean", "last") for n in (1, 2)}
+    for key in whole.spool:
+        assert whole.of(*key).dtype == np.float32
+        np.testing.assert_allclose(whole.of(*key), single.of(*key), atol=1e-4)
     np.testing.assert_allclose(whole.of("mean")[3], whole.of("mean")[4], atol=1e-5)
 
 
