@@ -1,9 +1,7 @@
-"""Transferability scores beside transformer-ranker, their memory, and what they are worth on tables of outcomes.
+"""Transferability scores beside transformer-ranker, and their memory.
 
     python benchmarks/transferability.py compare --peer-python peer/bin/python          the two side by side (3 minutes)
     python benchmarks/transferability.py memory                                         peak memory as texts and layers grow
-    python benchmarks/transferability.py vision --table scores.csv                      nine published scores
-    python benchmarks/transferability.py scaling --table losses.csv                     selection by extrapolated losses
 
 compare: `--peer-python` is the interpreter of an environment with torch, `transformer-ranker==0.2.0`, `datasets<4` and
 `scikit-learn`; both sides run in it, each in a process of its own, so that torch and transformers are the same. The texts are
@@ -15,10 +13,6 @@ and 3 nearest neighbours. Seconds begin when all modules are imported and end wi
 
 memory: random Llamas of D = 128; peak resident memory of one pass that keeps every layer, and of LogME on each, beyond what the
 process held before.
-
-vision: columns Dataset, Model, ft_acc and one per score (Zhang et al. 2023, Model Spider: github zhangyikaii/Model-Spider,
-MIT).
-scaling: columns model, task, loss_ft_N for N examples, loss_zero_shot, outcome_final_loss, n_params (Lin et al. 2024).
 """
 
 from __future__ import annotations
@@ -345,84 +339,6 @@ def memory() -> None:
                 print(f"| {layers} | {count} | {run['kept_mb']:.0f} | {run['beyond_imports_mb']:.0f} |", flush=True)
 
 
-# --- published tables -------------------------------------------------------------------------------------------------
-
-
-def pairwise(score: Any, outcome: Any) -> float:
-    """Share of pairs that the score orders as the outcome does; equal scores count 1/2, equal outcomes are left out."""
-    import numpy as np
-
-    above = np.triu_indices(len(outcome), k=1)
-    true = np.sign(outcome[:, None] - outcome[None, :])[above]
-    said = np.sign(score[:, None] - score[None, :])[above]
-    return float(np.where(said == 0, 0.5, said == true)[true != 0].mean())
-
-
-def vision(path: Path) -> None:
-    """Pairwise accuracy of each score per data set, with bootstrap intervals over models; and of what is learnt, with
-    models held out."""
-    import numpy as np
-    import pandas as pd
-
-    from ranker.evaluate import evaluate
-
-    table = pd.read_csv(path)
-    scores = [column for column in table.columns if column not in ("Dataset", "Model", "ft_acc")]
-    pivots = {s: table.pivot(index="Model", columns="Dataset", values=s).to_numpy() for s in [*scores, "ft_acc"]}
-    rng = np.random.default_rng(0)
-
-    def accuracy(score: str, models: Any) -> float:
-        with np.errstate(invalid="ignore"):
-            parts = [pairwise(pivots[score][models, j], pivots["ft_acc"][models, j]) for j in range(pivots[score].shape[1])]
-        return float(np.nanmean(parts))
-
-    count = len(pivots["ft_acc"])
-    print("| score | pairwise accuracy | 95 % over models |\n|---|---|---|")
-    for score in sorted(scores, key=lambda s: -accuracy(s, np.arange(count))):
-        draws = [accuracy(score, rng.integers(0, count, count)) for _ in range(500)]
-        low, high = np.nanpercentile(draws, [2.5, 97.5])
-        print(f"| {score} | {accuracy(score, np.arange(count)):.3f} | {low:.3f} to {high:.3f} |")
-    renamed = {s: f"score_{s.replace('-', '_').lower()}" for s in scores}
-    long = table.rename(columns={"Dataset": "task", "Model": "checkpoint", "ft_acc": "outcome", **renamed})
-    learnt = evaluate(long, methods=("ltc", "logistic", "best-single"), splits=20)["mean"]
-    print("\nModels held out (60 % of the models train, pairs among the others are judged, 20 splits):\n")
-    print("| method | pairwise accuracy | 95 % |\n|---|---|---|")
-    for method, figures in learnt.items():
-        interval = figures.get("ci95") or [float("nan")] * 2
-        print(f"| {method} | {figures['accuracy']:.3f} | {interval[0]:.3f} to {interval[1]:.3f} |")
-
-
-def scaling(path: Path) -> None:
-    """Pearson correlation with the final loss of what is predicted from at most a share of the data."""
-    import numpy as np
-    import pandas as pd
-
-    from features.datalaw import accept_then_stop, fit
-
-    table = pd.read_csv(path)
-    sizes = np.array(sorted(int(c.removeprefix("loss_ft_")) for c in table.columns if c.startswith("loss_ft_")))
-    full = int(sizes.max())
-    tasks = sorted(table["task"].unique())
-    print("Pearson correlation (in %) with the loss on all data; " + ", ".join(tasks) + "\n")
-    print("| share of the data | accept-then-stop | data law | largest loss measured |\n|---|---|---|---|")
-    for part in (8, 16, 32, 64, 128, 256, 512):
-        used = sizes[sizes <= full / part]
-        cells: list[list[str]] = [[], [], []]
-        for task in tasks:
-            rows = table[table["task"] == task]
-            losses, final = rows[[f"loss_ft_{n}" for n in used]].to_numpy(), rows["outcome_final_loss"].to_numpy()
-            ats = [accept_then_stop(used, of, full) for of in losses]
-            law = [float(fit(used, of).predict(full)) for of in losses] if len(used) >= 4 else None
-            for cell, said in zip(cells, (ats, law, losses[:, -1]), strict=True):
-                cell.append("-" if said is None else f"{100 * np.corrcoef(said, final)[0, 1]:.1f}")
-        print(f"| 1/{part} | " + " | ".join(" / ".join(cell) for cell in cells) + " |")
-    zero = [table[table["task"] == t] for t in tasks]
-    print(
-        "\nZero-shot loss: "
-        + " / ".join(f"{100 * np.corrcoef(r['loss_zero_shot'], r['outcome_final_loss'])[0, 1]:.1f}" for r in zero)
-    )
-
-
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -436,8 +352,6 @@ def main() -> None:
     beside.add_argument("--repeats", type=int, default=1)
     beside.add_argument("--json", type=Path, help="also write the figures here")
     commands.add_parser("memory", help="peak memory as texts and layers grow")
-    for name in ("vision", "scaling"):
-        commands.add_parser(name).add_argument("--table", type=Path, required=True)
     one = commands.add_parser("side", help="used by compare")
     one.add_argument("who", choices=("ours", "peer", "memory"))
     one.add_argument("spec")
@@ -449,10 +363,8 @@ def main() -> None:
         if asked.json:
             asked.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
         print_comparison(found)
-    elif asked.command == "memory":
-        memory()
     else:
-        {"vision": vision, "scaling": scaling}[asked.command](asked.table)
+        memory()
 
 
 if __name__ == "__main__":
