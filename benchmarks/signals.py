@@ -200,10 +200,8 @@ def zoo(asked: argparse.Namespace) -> None:
             judged = judge(table, column, direction, seconds, draws)
             if judged.tasks:
                 found[column] = judged
-    print(
-        f"{len(names)} checkpoints, tasks {', '.join(tasks)}. Pairs in the right order; mean over the tasks that have the feature,"
-    )
-    print("95 % by bootstrap over checkpoints. Seconds are those of one checkpoint on one task.\n")
+    print(f"{len(names)} checkpoints on {', '.join(tasks)}. Share of the pairs put in their true order; mean over the tasks that")
+    print("have the feature, 95 % by bootstrap over checkpoints; seconds for one checkpoint on one task.\n")
     print(f"| feature | mean | 95 % | {' | '.join(tasks)} | seconds |\n|{'---|' * (len(tasks) + 4)}")
     for column, of in sorted(found.items(), key=lambda pair: -pair[1].mean):
         low, high = np.nanpercentile(of.draws, [2.5, 97.5])
