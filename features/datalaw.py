@@ -93,8 +93,9 @@ def accept_then_stop(sizes: ArrayLike, losses: ArrayLike, target: float, *, firs
     """Loss expected at `target` examples: the power law of the largest sizes, from the top down for as long as they obey one.
 
     It starts with the `first` largest sizes and takes the next smaller one while its log loss lies within `tolerance`
-    standard deviations of
-    the line through those taken; the first that does not ends the power phase (Lin et al. 2024, Algorithm 1).
+    standard deviations of the line through those taken; the first that does not ends the power phase (Lin et al. 2024,
+    Algorithm 1). As in the published program the smallest of all sizes is never taken on top of the first: no smaller one
+    could show that it still belongs to the power phase.
 
     Raises
     ------
@@ -104,7 +105,7 @@ def accept_then_stop(sizes: ArrayLike, losses: ArrayLike, target: float, *, firs
     order = np.argsort(-d)
     x, z = np.log(d[order]), np.log(y[order])
     taken = first
-    while taken < len(x):
+    while taken < len(x) - 1:
         line = np.polyfit(x[:taken], z[:taken], 1)
         spread = float(np.std(z[:taken] - np.polyval(line, x[:taken])))
         if abs(z[taken] - np.polyval(line, x[taken])) > tolerance * spread:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -232,7 +232,7 @@ class TaskFisher:
     """
 
     name: ClassVar[str] = "fisher"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope: ClassVar[Literal["checkpoint", "task"]] = "task"
     default: ClassVar[bool] = False  # a backward pass per text: measured when it is asked for by name
 
@@ -254,7 +254,11 @@ class TaskFisher:
         return task is not None
 
     def measure(self, session: Session) -> list[Feature]:
-        """The features; one that cannot be measured is a row with its error."""
+        """The features; one that cannot be measured is a row with its error. Each half is charged to its rows in equal parts,
+        with the reference corpus's passes where they are made, and the frozen representations where no other extractor has
+        made them.
+        """
+        started = time.perf_counter()
         task, examples = session.a_task, session.examples("features")
         chosen = spread(range(len(examples)), self.texts, [e.label for e in examples], f"{self.seed}/fisher")
         texts = [examples[i].query for i in chosen]
@@ -267,6 +271,8 @@ class TaskFisher:
             rows.append(_distance("fisher_reference_distance", asked, reference))
         except ForetuneError as error:
             rows.append(Feature("fisher_log_trace", error=str(error)))
+        rows, between = _charged(rows, time.perf_counter() - started), time.perf_counter()
+        labelled_rows: list[Feature] = []
         if task.kind == "multiple_choice" and task.labels:
             try:
                 data = frozen(session)
@@ -275,12 +281,12 @@ class TaskFisher:
                     raise DataError("one class cannot be told apart")
                 probe = fit_probe(data.of("mean"), labels)
                 labelled = fisher_of_labels(session.model, texts, probe, tokens=self.tokens, seed=self.seed)
-                rows.append(_log_trace("fisher_labels_log_trace", labelled))
+                labelled_rows.append(_log_trace("fisher_labels_log_trace", labelled))
                 if asked is not None:
-                    rows.append(_distance("fisher_labels_distance", labelled, asked))
+                    labelled_rows.append(_distance("fisher_labels_distance", labelled, asked))
             except ForetuneError as error:
-                rows.append(Feature("fisher_labels_log_trace", error=str(error)))
-        return rows
+                labelled_rows.append(Feature("fisher_labels_log_trace", error=str(error)))
+        return rows + _charged(labelled_rows, time.perf_counter() - between)
 
     def _reference(self, session: Session) -> Fisher:
         """Of the reference corpus's beginnings; measured once for a checkpoint."""
@@ -300,7 +306,7 @@ def _log_trace(name: str, of: Fisher) -> Feature:
     if total <= 0:
         return Feature(name, error="no unit carries Fisher information: the sampled labels are certain")
     left = np.log([max(of.without(g).mean(), 1e-300) for g in range(len(of.sizes))])
-    return Feature(name, float(np.log(total)), stderr=_error(left), count=int(of.sizes.sum()), seconds=of.seconds)
+    return Feature(name, float(np.log(total)), stderr=_error(left), count=int(of.sizes.sum()))
 
 
 def _distance(name: str, of: Fisher, other: Fisher) -> Feature:
@@ -308,7 +314,12 @@ def _distance(name: str, of: Fisher, other: Fisher) -> Feature:
     left = (
         np.array([distance(of.without(g), other.embedding) for g in range(len(of.sizes))]) if len(of.sizes) > 1 else np.zeros(1)
     )
-    return Feature(name, value, stderr=_error(left), count=int(of.sizes.sum()), seconds=of.seconds)
+    return Feature(name, value, stderr=_error(left), count=int(of.sizes.sum()))
+
+
+def _charged(rows: list[Feature], seconds: float) -> list[Feature]:
+    """The rows, each with an equal part of the seconds."""
+    return [replace(row, seconds=seconds / len(rows)) for row in rows]
 
 
 def _error(left: NDArray) -> float | None:

@@ -27,15 +27,14 @@ if TYPE_CHECKING:
 class Probe:
     """Short fine-tuning of (checkpoint, task) as features, for each recipe R of `recipes`.
 
-    ``probe_R_loss`` and ``probe_R_acc`` at the end; ``probe_R_gain`` the loss that the probe has saved; ``probe_R_slope``
-    the change of the
-    loss per doubling of the examples; ``probe_R_law_loss`` the loss that the data law expects at all training examples;
-    ``probe_R_gradient``
-    the mean norm of the gradient; ``probe_R_share`` the cost as a share of full fine-tuning.
+    ``probe_R_loss`` and ``probe_R_acc`` at the end; ``probe_R_gain`` the loss that the probe has saved and ``probe_R_slope``
+    the change of the loss per doubling of the examples, neither with a direction: a checkpoint that starts badly gains most;
+    ``probe_R_law_loss`` the loss that the data law expects at all training examples; ``probe_R_gradient`` the mean norm of the
+    gradient; ``probe_R_share`` the cost as a share of full fine-tuning.
     """
 
     name: ClassVar[str] = "probe"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scope: ClassVar[Literal["checkpoint", "task"]] = "task"
     default: ClassVar[bool] = False  # it trains: measured when it is asked for by name
 
@@ -114,11 +113,11 @@ def of_curve(curve: Curve, prefix: str, full: int) -> list[Feature]:
     gradient, gradient_error = mean(curve.gradients)
     rows = [
         Feature(f"{prefix}_loss", loss, stderr=loss_error, count=count, direction=-1),
-        Feature(f"{prefix}_gain", gain, stderr=gain_error, count=count, direction=1),
+        Feature(f"{prefix}_gain", gain, stderr=gain_error, count=count),  # a bad start leaves much to gain: no direction
         Feature(f"{prefix}_gradient", gradient, stderr=gradient_error, count=len(curve.gradients)),
     ]
     if len(doublings) > 1:
-        rows.append(Feature(f"{prefix}_slope", slope, stderr=slope_error, count=count, direction=-1))
+        rows.append(Feature(f"{prefix}_slope", slope, stderr=slope_error, count=count))
     if len(curve.right):
         right, right_error = mean(curve.right.astype(float))
         rows.append(Feature(f"{prefix}_acc", right, stderr=right_error, count=len(curve.right), direction=1))

@@ -19,8 +19,8 @@ def knn(features: ArrayLike, labels: ArrayLike, *, k: int = 3, ties: str = "near
 
 
 def knn_correct(features: ArrayLike, labels: ArrayLike, *, k: int = 3, ties: str = "nearest") -> Floats:
-    """1 where an example's neighbours vote for its label, else 0; shape (N,). The standard error of the accuracy is
-    that of their mean.
+    """1 where an example's neighbours vote for its label, else 0; shape (N,). They share neighbours, so that the standard error
+    of their mean is too small by a fifth or more: use `jackknife`.
 
     Parameters
     ----------

@@ -53,6 +53,17 @@ def test_accept_then_stop_keeps_to_the_power_phase():
     assert abs(plain / true - 1) > 0.1
 
 
+def test_the_smallest_size_is_never_taken_on_top_of_the_first():
+    losses = 5.0 * SIZES**-0.3 * np.exp(1e-3 * np.random.default_rng(0).normal(size=11))
+    without = accept_then_stop(SIZES[1:], losses[1:], 1e6)
+    nudged = losses * np.r_[1.0005, np.ones(10)]
+    assert accept_then_stop(SIZES, nudged, 1e6) == accept_then_stop(SIZES, losses, 1e6)
+    assert accept_then_stop(SIZES, losses, 1e6) == pytest.approx(without, rel=1e-3)
+    assert accept_then_stop(SIZES[:3], losses[:3], 1e6) == pytest.approx(
+        float(np.exp(np.polyval(np.polyfit(np.log(SIZES[:3]), np.log(losses[:3]), 1), np.log(1e6))))
+    )
+
+
 def test_published_losses_are_extrapolated_within_two_percent():
     """gpt2-large on gigaword, 200 to 204,800 examples -> 1,638,400 (Lin et al. 2024, github linhaowei1)."""
     losses = PUBLISHED["losses"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -135,7 +136,10 @@ def test_the_features_of_a_task(loaded, tmp_path, name):
         "doc_to_choice: [wet, dry]\ndoc_to_target: label\n"
     )
     session = Session(Checkpoint(name=name, model=name), loaded[name], Corpora(), Task.read(tmp_path / "sky.yaml"))
+    started = time.perf_counter()
     found = {row.name: row for row in TaskFisher(texts=10, tokens=32).measure(session)}
+    wall = time.perf_counter() - started
+    assert 0.8 * wall < sum(row.seconds for row in found.values()) <= wall
     assert set(found) == {"fisher_log_trace", "fisher_reference_distance", "fisher_labels_log_trace", "fisher_labels_distance"}
     for row in found.values():
         assert row.error == ""

@@ -141,6 +141,7 @@ def test_the_features_of_a_probe(loaded, task, name):
     assert rows["probe_full_share"].value <= 0.1
     assert rows["probe_full_loss"].direction == -1
     assert rows["probe_full_acc"].direction == 1
+    assert rows["probe_full_gain"].direction == rows["probe_full_slope"].direction == 0  # a bad start gains most
 
 
 def test_the_features_are_those_of_the_curve():
