@@ -49,6 +49,17 @@ def test_equals_transformer_ranker():
     assert knn_regression(features, targets, k=3) == pytest.approx(0.651953, abs=1e-6)
 
 
+def test_equals_the_published_programs():
+    """What thuml's Transfer-Learning-Library (tllib.ranking: transrate, leep, nce) and dbolya's parc (methods.py) gave."""
+    features, labels, _ = peer_sample()
+    head = np.exp(features[:, :6])
+    head /= head.sum(axis=1, keepdims=True)
+    assert transrate(features, labels) == pytest.approx(4.366580773, abs=1e-8)
+    assert leep(head, labels) == pytest.approx(-1.201621407, abs=1e-8)
+    assert nce(head, labels) == pytest.approx(-1.124987978, abs=1e-8)
+    assert parc(features, labels) == pytest.approx(58.283990495, abs=1e-8)
+
+
 @pytest.mark.parametrize("shape", [(60, 8), (20, 50)])
 def test_shrinkage_equals_scikit_learn(shape):
     features, _ = sample(*shape)
