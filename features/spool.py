@@ -66,7 +66,7 @@ class Spool:
         offset, columns = self._places[key]
         found = np.empty((self.rows, columns), dtype=np.float32)
         self._file.seek(offset)
-        buffer, done = memoryview(found).cast("B"), 0
+        buffer, done = found.data.cast("B"), 0
         while done < len(buffer):
             count = self._file.readinto(buffer[done:])
             if not count:
