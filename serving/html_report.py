@@ -30,7 +30,8 @@ def page(
     by = f"Ranked before fine-tuning by {_safe(ranker['name'])}, version {_safe(ranker['version'])}."
     body = [
         f"<h1>{_safe(title)}</h1>",
-        f"<p class=sub>{by} A bar is the 90 % interval of the score; those in green are too close to the first to call.</p>",
+        f"<p class=sub>{by} The score is the share of the others that "
+        "one is expected to beat, a bar its 90 % interval; those in green are too close to the first to call.</p>",
     ]
     for ranking in rankings:
         task = ranking["task"]
@@ -75,9 +76,22 @@ def chart(ranking: Mapping[str, Any], *, width: int = 760, row: int = 22, label:
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[tuple[str, bool]]]) -> str:
     """A table of ready-made cells: (HTML, is it a number)."""
-    head = "".join(f"<th>{h}" for h in header)
+    rows = [list(row) for row in rows]
+    numbers = [number for _, number in rows[0]] if rows else []
+    head = "".join(f"<th class=n>{h}" if number else f"<th>{h}" for h, number in zip(header, numbers, strict=False))
     body = "".join("<tr>" + "".join(f"<td class=n>{cell}" if number else f"<td>{cell}" for cell, number in row) for row in rows)
     return f"<table><thead><tr>{head}</thead><tbody>{body}</tbody></table>"
+
+
+def _groups(ranking: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """First and last rank of each row's tie group; groups stand one below the other."""
+    starts: list[int] = []
+    before = None
+    for row in ranking["ranking"]:
+        starts.append(starts[-1] if starts and before in row["tied_with"] else row["rank"])
+        before = row["checkpoint"]
+    last = {start: row["rank"] for start, row in zip(starts, ranking["ranking"], strict=True)}
+    return [(start, last[start]) for start in starts]
 
 
 def _ranking(ranking: Mapping[str, Any]) -> str:
@@ -88,11 +102,11 @@ def _ranking(ranking: Mapping[str, Any]) -> str:
             (f"{r['score']:.3f}", True),
             (f"{r['interval'][0]:.3f} to {r['interval'][1]:.3f}", True),
             (f"{r['p_best']:.3f}", True),
-            (_safe(", ".join(r["tied_with"])), False),
+            (f"{start} to {end}" if start < end else "–", True),
         ]
-        for r in ranking["ranking"]
+        for r, (start, end) in zip(ranking["ranking"], _groups(ranking), strict=True)
     ]
-    return _table(["rank", "checkpoint", "score", "interval", "P(best)", "tied with"], rows)
+    return _table(["rank", "checkpoint", "score", "interval", "P(best)", "too close among"], rows)
 
 
 def _why(comparison: Mapping[str, Any]) -> str:

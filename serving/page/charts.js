@@ -64,6 +64,9 @@ export function scatter(points, labels, pick) {
     const dot = svg("circle", { cx: x(p.x), cy: y(p.y), r: p.mark === "a" || p.mark === "b" ? 6.5 : 4.2, class: `dot ${p.mark}` }, title(`${p.name}: ${labels.x} ${short(p.x)}, ${labels.y} ${short(p.y)}`));
     dot.addEventListener("click", () => pick(p.name));
     figure.append(dot);
+    if (p.mark !== "a" && p.mark !== "b") continue;
+    const right = x(p.x) < W * .6;
+    figure.append(text(x(p.x) + (right ? 10 : -10), y(p.y) + 4, p.name.length > 24 ? `${p.name.slice(0, 23)}…` : p.name, { "text-anchor": right ? "start" : "end", class: `tag ${p.mark}-ink` }));
   }
   return figure;
 }

@@ -38,6 +38,7 @@ async function start() {
   const first = tasks.find((t) => t.name === wanted) ?? tasks.find((t) => t.checkpoints > 1);
   const model = await ask("v1/model");
   state.used = model.features;
+  state.callFrom = model.card.call_from;
   showCard(model);
   if (!first) { $("ranking-note").textContent = "Nothing is measured yet: foretune extract, or POST /v1/extract/submit."; return; }
   $("task").value = first.name;
@@ -55,7 +56,7 @@ async function open(task) {
     $("find").value = "";
     showRows();
     showFeatures();
-    $("answer").replaceChildren(element("p", { className: "note", textContent: "Choose two checkpoints in the ranking." }));
+    nothingChosen("Choose two checkpoints in the ranking.");
     if (state.ranking.length > 1) await choose(state.ranking[0].checkpoint, state.ranking[1].checkpoint);
   } finally {
     $("ranking").removeAttribute("aria-busy");
@@ -64,25 +65,43 @@ async function open(task) {
 
 const side = (name) => ["a", "b"][state.chosen.indexOf(name)] ?? "";
 
+// Rows that are too close to call against the first of them; they stand together, best group first.
+function groups() {
+  const found = [];
+  for (const [i, row] of state.ranking.entries()) {
+    if (i === 0 || !row.tied_with.includes(state.ranking[i - 1].checkpoint)) found.push([]);
+    found.at(-1).push(row);
+  }
+  return found;
+}
+
 function showRows() {
   const words = $("find").value.toLowerCase();
   const found = state.ranking.filter((r) => r.checkpoint.toLowerCase().includes(words));
-  const shown = state.all || words ? found : found.slice(0, FIRST);
+  const shown = new Set(state.all || words ? found : found.slice(0, FIRST));
   const low = Math.min(...state.ranking.map((r) => r.interval[0])), high = Math.max(...state.ranking.map((r) => r.interval[1]));
-  const best = state.ranking[0];
-  $("rows").tBodies[0].replaceChildren(...shown.map((r) => {
-    const mark = side(r.checkpoint);
-    const button = element("button", { type: "button", className: "name", textContent: r.checkpoint });
-    button.setAttribute("aria-pressed", String(mark !== ""));
-    button.dataset.checkpoint = r.checkpoint;
-    button.addEventListener("click", () => toggle(r.checkpoint).catch(tell));
-    const ties = element("td", { className: "n", textContent: r.tied_with.length || "", title: r.tied_with.length ? `Tied with ${r.tied_with.slice(0, 20).join(", ")}` : "" });
-    const top = r === best || best.tied_with.includes(r.checkpoint);
-    return element("tr", { className: mark }, element("td", { className: "n", textContent: r.rank }), element("td", {}, button),
-      element("td", { className: "wide" }, interval(r, low, high, top)), element("td", { className: "n", textContent: r.p_best.toFixed(2) }), ties);
-  }));
-  $("more").hidden = shown.length === found.length;
+  const bodies = groups().map((rows, place) => {
+    const body = element("tbody", {}, ...rows.filter((r) => shown.has(r)).map((r) => line(r, low, high, place === 0)));
+    if (!body.rows.length) return null;
+    const first = rows[0].checkpoint, range = rows.length > 1 ? `${rows[0].rank} to ${rows.at(-1).rank}: too close to call against ${first}` : `${rows[0].rank}: not tied`;
+    body.prepend(element("tr", { className: "group" }, element("th", { scope: "rowgroup", colSpan: 5, textContent: range })));
+    return body;
+  });
+  for (const body of [...$("rows").tBodies]) body.remove();
+  $("rows").append(...bodies.filter((body) => body));
+  $("more").hidden = shown.size === found.length;
   $("more").textContent = `Show all ${found.length}`;
+}
+
+function line(row, low, high, top) {
+  const mark = side(row.checkpoint);
+  const button = element("button", { type: "button", className: "name", textContent: row.checkpoint });
+  button.setAttribute("aria-pressed", String(mark !== ""));
+  button.dataset.checkpoint = row.checkpoint;
+  button.addEventListener("click", () => toggle(row.checkpoint).catch(tell));
+  const number = (text) => element("td", { className: "n", textContent: text });
+  return element("tr", { className: mark }, number(row.rank), element("td", {}, button), number(row.score.toFixed(2)),
+    element("td", { className: "wide" }, interval(row, low, high, top)), number(row.p_best.toFixed(2)));
 }
 
 async function toggle(name) {
@@ -97,7 +116,7 @@ async function choose(...names) {
   if (focused) document.querySelector(`.name[data-checkpoint="${CSS.escape(focused)}"]`)?.focus();
   showScatter();
   if (names.length < 2) {
-    $("answer").replaceChildren(element("p", { className: "note", textContent: names.length ? `${names[0]}, and which other?` : "Choose two checkpoints in the ranking." }));
+    nothingChosen(names.length ? `${names[0]}, and which other?` : "Choose two checkpoints in the ranking.");
     return;
   }
   const turn = ++state.turn;
@@ -105,6 +124,11 @@ async function choose(...names) {
   if (turn !== state.turn) return;
   tell(null);
   showAnswer(answer);
+}
+
+function nothingChosen(words) {
+  $("answer").replaceChildren(element("p", { className: "note", textContent: words }));
+  $("glance").hidden = true;
 }
 
 function showAnswer(answer) {
@@ -119,7 +143,12 @@ function showAnswer(answer) {
     element("th", { scope: "col", textContent: h, className: i === 1 ? "n a-ink" : i === 3 ? "b-ink" : "" })))));
   table.append(element("tbody", {}, ...reasons.map((r) => element("tr", {}, element("td", { textContent: r.feature }), element("td", { className: "n", textContent: short(r.a) }),
     element("td", { className: "wide" }, reason(r.contribution, largest)), element("td", { textContent: short(r.b) })))));
-  const parts = [verdict, odds(answer)];
+  const [p, low, high] = [answer.probability, ...answer.interval].map((v) => v.toFixed(2));
+  const called = state.callFrom < 1 ? ` A pair is called from ${state.callFrom.toFixed(2)} on.` : "";
+  const chance = element("p", { className: "note", textContent: `P(${answer.a} beats ${answer.b}) = ${p}, 90 % interval ${low} to ${high}.${called}` });
+  $("glance").hidden = false;
+  $("glance").textContent = `${answer.too_close ? "Too close to call" : `${answer.winner} wins`}: ${(answer.probability * 100).toFixed(0)} % ${answer.a}, ${(100 - answer.probability * 100).toFixed(0)} % ${answer.b}. Why?`;
+  const parts = [verdict, odds(answer), chance];
   if (reasons.length) parts.push(table);
   if (answer.missing.length) parts.push(element("p", { className: "note", textContent: `Not measured: ${answer.missing.join(", ")}.` }));
   $("answer").replaceChildren(...parts);
@@ -187,6 +216,7 @@ $("task").addEventListener("change", () => open($("task").value).catch(tell));
 $("feature").addEventListener("change", showScatter);
 $("find").addEventListener("input", showRows);
 $("more").addEventListener("click", () => { state.all = true; showRows(); });
+$("glance").addEventListener("click", (event) => { event.preventDefault(); $("duel").focus(); $("duel").scrollIntoView(); });
 $("unlock").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem("token", $("token").value);

@@ -80,6 +80,54 @@ def test_two_are_chosen_by_mouse_and_by_keyboard(page: Any, service: Server) -> 
     assert len(page.find_elements("css selector", "#scatter .dot.a, #scatter .dot.b")) == 2
 
 
+def test_all_of_it_can_be_reached_and_used_by_keyboard_alone(page: Any) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(key: str) -> Any:
+        ActionChains(page).send_keys(key).perform()
+        return page.switch_to.active_element
+
+    page.execute_script("document.querySelector('a, button, input, select').focus()")
+    assert page.switch_to.active_element.get_attribute("className") == "skip"
+    seen = []
+    while not (name := (here := press(Keys.TAB)).get_attribute("data-checkpoint")):
+        seen.append(here.get_attribute("id") or here.get_attribute("className"))
+    assert seen == ["task", "find"]
+    before = here.get_attribute("aria-pressed")
+    for turned in (True, False):  # space turns it round, and once more; the focus stays
+        now = press(Keys.SPACE)
+        assert now.get_attribute("data-checkpoint") == name
+        assert (now.get_attribute("aria-pressed") != before) == turned
+        _until(page, lambda: page.find_elements("css selector", "#answer > *"))
+
+
+def test_ties_stand_together_under_the_one_they_are_too_close_to(page: Any, service: Server) -> None:
+    _, answer = service.ask("POST", "/v1/rank", {"task": "reviews"})
+    first = answer["ranking"][0]
+    bodies = page.find_elements("css selector", "#rows tbody")
+    shown = [e.text for e in bodies[0].find_elements("css selector", ".name")]
+    assert set(shown) == {first["checkpoint"], *first["tied_with"]}
+    assert sum(len(b.find_elements("css selector", ".name")) for b in bodies) == 12
+
+
+def test_a_narrow_window_shows_all_of_it_without_scrolling_sideways(page: Any) -> None:
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    )
+    try:
+        assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+        for name in ("m02", "m08"):
+            row = page.find_element("css selector", f"[data-checkpoint={name}]")
+            page.execute_script("arguments[0].scrollIntoView({block: 'center'})", row)
+            row.click()
+        _until(page, lambda: page.find_element("id", "glance").is_displayed())
+        page.find_element("id", "glance").click()
+        assert page.switch_to.active_element.get_attribute("id") == "duel"
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_the_scatter_shows_the_chosen_feature_against_the_outcome(page: Any) -> None:
     from selenium.webdriver.support.ui import Select
 
