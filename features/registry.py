@@ -35,6 +35,8 @@ EXTRACTORS: dict[str, str] = {
     "kshot": "features.kshot:KShot",
     "transferability": "features.transferability.extractor:Transferability",
     "probe": "features.probe.extractor:Probe",
+    "probe_last_layer": "features.probe.extractor:LastLayerProbe",
+    "probe_lora": "features.probe.extractor:LoraProbe",
     "fisher": "features.fisher:TaskFisher",
 }
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Probe:
-    """Short fine-tuning of (checkpoint, task) as features, for each recipe R of `recipes`.
+    """Short fine-tuning of (checkpoint, task) as features, for each recipe R of `recipes` (the class's own where left out).
 
     ``probe_R_loss`` and ``probe_R_acc`` at the end; ``probe_R_gain`` the loss that the probe has saved and ``probe_R_slope``
     the change of the loss per doubling of the examples, neither with a direction: a checkpoint that starts badly gains most;
@@ -36,18 +36,20 @@ class Probe:
     name: ClassVar[str] = "probe"
     version: ClassVar[int] = 2
     scope: ClassVar[Literal["checkpoint", "task"]] = "task"
+    produces: ClassVar[tuple[str, ...]] = ("probe_full_*",)
     default: ClassVar[bool] = False  # it trains: measured when it is asked for by name
+    recipe: ClassVar[str] = "full"
 
     def __init__(
         self,
         *,
-        recipes: Sequence[str] = ("full",),
+        recipes: Sequence[str] | None = None,
         share: float = 0.05,
         epochs: int = 3,
         learning_rate: float | None = None,
         seed: int = 0,
     ) -> None:
-        self.recipes = tuple(recipes)
+        self.recipes = (self.recipe,) if recipes is None else tuple(recipes)
         self.share = share
         self.epochs = epochs
         self.learning_rate = learning_rate
@@ -100,6 +102,22 @@ class Probe:
             *of_curve(curve, prefix, len(train)),
             Feature(f"{prefix}_share", budget.share, count=len(curve.gradients)),
         ]
+
+
+class LastLayerProbe(Probe):
+    """The same with only the output layer trained: ``probe_last_layer_...``."""
+
+    name: ClassVar[str] = "probe_last_layer"
+    produces: ClassVar[tuple[str, ...]] = ("probe_last_layer_*",)
+    recipe: ClassVar[str] = "last-layer"
+
+
+class LoraProbe(Probe):
+    """The same with LoRA adapters of rank 8 on all linear layers: ``probe_lora_...``."""
+
+    name: ClassVar[str] = "probe_lora"
+    produces: ClassVar[tuple[str, ...]] = ("probe_lora_*",)
+    recipe: ClassVar[str] = "lora"
 
 
 def of_curve(curve: Curve, prefix: str, full: int) -> list[Feature]:

@@ -13,7 +13,8 @@ from features.probe.budget import Budget
 from features.probe.extractor import Probe, of_curve
 from features.probe.loss import measured, rows_of
 from features.probe.run import Curve, gold, short_run
-from features.registry import Session
+from features.registry import Session, select
+from features.registry import load as load_extractor
 from features.scoring import Scorer
 from features.tasks import Task
 from features.zoo import Checkpoint
@@ -142,6 +143,20 @@ def test_the_features_of_a_probe(loaded, task, name):
     assert rows["probe_full_loss"].direction == -1
     assert rows["probe_full_acc"].direction == 1
     assert rows["probe_full_gain"].direction == rows["probe_full_slope"].direction == 0  # a bad start gains most
+
+
+@pytest.mark.parametrize(
+    ("asked", "extractor", "recipe"),
+    [
+        ("probe_full_acc", "probe", "full"),
+        ("probe_lora_loss", "probe_lora", "lora"),
+        ("probe_last_layer", "probe_last_layer", "last-layer"),
+    ],
+)
+def test_each_recipe_can_be_asked_for_by_a_features_name(asked, extractor, recipe):
+    assert select([asked]).extractors == (extractor,)
+    assert load_extractor(extractor).settings()["recipes"] == [recipe]
+    assert load_extractor(extractor).name == extractor
 
 
 def test_the_features_are_those_of_the_curve():
