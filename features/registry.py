@@ -60,7 +60,8 @@ class Session:
         task). A key should
         hold the task's digest
     kept : what `keep` was given
-    memory_budget_mb : working memory of a batch of `scorer` beyond the weights; None chooses by device
+    memory_budget_mb : working memory of a batch (of `scorer`, of frozen representations) beyond the weights; None chooses
+        by device
     """
 
     checkpoint: Checkpoint

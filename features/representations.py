@@ -9,7 +9,7 @@ with texts x layers. Padding changes nothing: rows are padded on the right and p
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -69,6 +69,7 @@ def represent(
     layers: Sequence[int | str] | Literal["all"] = (-1,),
     answers: int = 0,
     token_budget: int | None = None,
+    memory_budget_mb: float | None = None,
 ) -> Representations:
     """Pooled hidden states of texts under a checkpoint of any kind (for seq2seq: of its encoder).
 
@@ -84,7 +85,8 @@ def represent(
         (masked), or the decoder's
         first token after the first sentinel (seq2seq)
     token_budget : padded tokens of one batch; None is what the scoring engine takes, or fewer where the hidden states of all
-    layers would need more than 256 MB
+    layers would need more than 256 MB; halved where memory runs out
+    memory_budget_mb : working memory of a batch beyond the weights; None chooses by device
 
     A text longer than the window loses its beginning (causal: the prompt's end matters) or its end (others).
 
@@ -111,11 +113,11 @@ def represent(
     whole = any(layer != deepest for layer in kept)
     spool = Spool(len(texts))
     order = np.array(sorted(range(len(texts)), key=lambda i: -len(tokens.ids[i])), dtype=np.int64)
-    bad: dict[tuple[str, int | str], list[int]] = {}
+    bad: dict[tuple[str, int | str], set[int]] = {}
     heads = _Answers(len(texts), model.name)
-    done = 0
-    for batch in _batches([len(tokens.ids[i]) for i in order], token_budget or _budget(model, deepest if whole else 0)):
-        places = [int(order[i]) for i in batch]
+
+    def measure(first: int, last: int) -> None:
+        places = [int(i) for i in order[first:last]]
         ids, mask = pad([np.asarray(tokens.ids[i]) for i in places], pad_id(model), model.device)
         weights = torch.from_numpy(np.stack([tokens.weights(places, pooling, ids.shape[1]) for pooling in poolings], axis=1))
         weights = weights.to(model.device)
@@ -133,12 +135,13 @@ def represent(
                 values = part.cpu().numpy()
                 for column, pooling in enumerate(poolings):
                     rows = values[:, column]
-                    spool.write((pooling, layer), done, rows)
+                    spool.write((pooling, layer), first, rows)
                     broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
                     if len(broken):
-                        bad.setdefault((pooling, layer), []).extend(places[i] for i in broken)
-            del output
-        done += len(batch)
+                        bad.setdefault((pooling, layer), set()).update(places[i] for i in broken)
+
+    layered = deepest if whole else 0
+    _in_batches([len(tokens.ids[i]) for i in order], _budget(model, layered, token_budget, memory_budget_mb), measure, model.name)
     for (_, kept_layer), of in bad.items():
         raise CheckpointError(
             f"hidden states of {len(of)} of {len(texts)} texts are not finite (layer {kept_layer}, first: text {min(of)})",
@@ -146,7 +149,7 @@ def represent(
             remedy="the weights are damaged or overflow in this dtype",
         )
     if answers and not with_head:
-        _ask_head(model, texts, heads, token_budget or _budget(model, 0))
+        _ask_head(model, texts, heads, _budget(model, 0, token_budget, memory_budget_mb))
     return Representations(
         depth=deepest,
         spool=spool,
@@ -185,10 +188,26 @@ def _pooled(output: Any, weights: Any, kept: set[int | str], deepest: int, *, wh
         yield "average", average
 
 
-def _budget(model: Model, layers: int) -> int:
-    """Padded tokens of a batch: the scoring engine's, or fewer where the states of so many layers need more than they may."""
-    width = int(model.module.get_input_embeddings().weight.shape[1])
-    return min(Budget(model).tokens, max(64, _STATES // (4 * width * (layers + 1))))
+def _budget(model: Model, layers: int, tokens: int | None, memory_mb: float | None) -> Budget:
+    """The scoring engine's, but fewer tokens where the states of so many layers need more than they may; or as given."""
+    budget = Budget(model, memory_mb, tokens)
+    if tokens is None:
+        width = int(model.module.get_input_embeddings().weight.shape[1])
+        budget.tokens = min(budget.tokens, max(64, _STATES // (4 * width * (layers + 1))))
+    return budget
+
+
+def _in_batches(sizes: Sequence[int], budget: Budget, work: Callable[[int, int], None], name: str) -> None:
+    """Call ``work(first, last)`` on all rows, at most `budget.tokens` padded tokens (or one row) at a time; sizes descend."""
+    first = 0
+    while first < len(sizes):
+        last = min(len(sizes), first + max(1, budget.tokens // sizes[first]))
+        try:
+            work(first, last)
+        except (RuntimeError, MemoryError) as cause:  # not enough memory, or raised again
+            budget.halve(cause, (last - first) * sizes[first], name, smallest=last - first == 1)
+            continue
+        first = last
 
 
 @dataclass
@@ -266,17 +285,6 @@ def _layers(layers: Sequence[int | str] | str, deepest: int) -> set[int | str]:
     return kept
 
 
-def _batches(sizes: Sequence[int], budget: int) -> list[list[int]]:
-    """Places of the sizes, longest first, in batches of at most `budget` padded tokens (one row where that alone is more)."""
-    found: list[list[int]] = []
-    for place in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        if found and sizes[found[-1][0]] * (len(found[-1]) + 1) <= budget:
-            found[-1].append(place)
-        else:
-            found.append([place])
-    return found
-
-
 class _Answers:
     """The head's likeliest tokens of each text, kept as they come, made a table over common tokens at the end."""
 
@@ -313,7 +321,7 @@ class _Answers:
         return table / table.sum(axis=1, keepdims=True)
 
 
-def _ask_head(model: Model, texts: Sequence[str], heads: _Answers, token_budget: int) -> None:
+def _ask_head(model: Model, texts: Sequence[str], heads: _Answers, budget: Budget) -> None:
     """A second pass for checkpoints whose answer has a place of its own: a mask after the text, or the decoder."""
     import torch
 
@@ -328,7 +336,10 @@ def _ask_head(model: Model, texts: Sequence[str], heads: _Answers, token_budget:
         [*before, *ids[-room:], *([] if slot is None else [slot]), *after] for ids in encoder.encode(list(texts), special=False)
     ]
     trunk = Trunk(model.module) if model.kind == "masked" else None
-    for batch in _batches([len(ids) for ids in rows], token_budget):
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+
+    def ask(first: int, last: int) -> None:
+        batch = order[first:last]
         ids, mask = pad([np.asarray(rows[i]) for i in batch], pad_id(model), model.device)
         with torch.inference_mode():
             if trunk is not None:
@@ -340,3 +351,5 @@ def _ask_head(model: Model, texts: Sequence[str], heads: _Answers, token_budget:
                 output = model.module(input_ids=ids, attention_mask=mask, decoder_input_ids=decoder, use_cache=False)
                 logits = output.logits[:, -1]
         heads.add(batch, logits)
+
+    _in_batches([len(rows[i]) for i in order], budget, ask, model.name)

@@ -98,6 +98,7 @@ def frozen(session: Session, *, answers: int = 1024) -> Frozen:
             poolings=("mean", beside(session.model.kind)),
             layers=[*range(1, depth(session.model) + 1), "average"],
             answers=0 if own_choices or classes is None or session.model.headless else answers,
+            memory_budget_mb=session.memory_budget_mb,
         )
         session.cache[key] = Frozen(found, classes, _targets(task, examples), example, own_choices)
     kept: Frozen = session.cache[key]

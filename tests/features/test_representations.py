@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
@@ -148,3 +150,39 @@ def test_activations_that_are_not_finite_name_the_checkpoint(models):
         model.module.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
     with pytest.raises(CheckpointError, match=r"llama: hidden states of 5 of 5 texts are not finite"):
         represent(model, TEXTS)
+
+
+@contextmanager
+def watched(module, look):
+    """Call look(ids) before each forward pass of a module."""
+    hook = module.register_forward_pre_hook(
+        lambda _, args, given: look(args[0] if args else given["input_ids"]), with_kwargs=True
+    )
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_changes_nothing(loaded):
+    import torch
+
+    def small(ids):
+        if len(ids) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+
+    model = loaded("bert")
+    whole = represent(model, TEXTS, layers="all", answers=20)
+    with watched(model.module.bert, small):
+        halved = represent(model, TEXTS, layers="all", answers=20)
+    for key in whole.spool:
+        np.testing.assert_allclose(halved.of(*key), whole.of(*key), atol=1e-4)
+    np.testing.assert_allclose(halved.answers, whole.answers, atol=1e-5)
+
+
+def test_a_memory_budget_makes_batches_smaller(loaded):
+    model, rows = loaded("bert"), {None: [], 0.2: []}
+    for budget, seen in rows.items():
+        with watched(model.module.bert, lambda ids, seen=seen: seen.append(len(ids))):
+            represent(model, TEXTS, memory_budget_mb=budget)
+    assert max(rows[0.2]) < max(rows[None])
