@@ -15,6 +15,7 @@ import numpy as np
 from features.dynamics.points import cluster, standardised
 from features.errors import DataError, UnknownNameError
 from features.selection.estimators import lure_weights
+from features.selection.kriging import fitted, greedy
 from features.selection.subset import Subset
 
 
@@ -138,59 +139,15 @@ def anchor_points(problem: Problem) -> Subset:
 
 
 def kriging(problem: Problem) -> Subset:
-    """Greedily take the example that most reduces the posterior variance of the benchmark's mean; predict the rest from it.
-
-    The losses of a new checkpoint are taken as a draw of a Gaussian vector over examples, with the mean and a low-rank covariance
-    of the known checkpoints. Posterior mean = offset + w' losses. It uses what other selectors throw away: how hard each example
-    is on the whole, so that the scores of B easy examples are not mistaken for skill. With one or two known checkpoints there is
-    nothing to learn from, and it is `stratified`.
+    """Take greedily what lessens most the uncertainty of a new checkpoint's mean, by a Gaussian model of the known ones
+    (`features.selection.kriging`). With one or two known checkpoints there is nothing to learn from, and it is `stratified`.
     """
-    count, size = problem.losses.shape
-    if count < 3:
+    if len(problem.losses) < 3:
         return stratified(problem)
-    mean = problem.losses.mean(axis=0)
-    factors, noise = _factors(problem.losses - mean)
-    covariance_with_target = factors @ (factors.T @ problem.target) + noise * problem.target
-    variance = np.einsum("ij,ij->i", factors, factors) + noise
-    taken: list[int] = []
-    basis = np.empty((problem.budget, size))
-    left, gain_target = variance.copy(), covariance_with_target.copy()
-    for step in range(problem.budget):
-        gain = np.where(left > 1e-9 * variance, gain_target**2 / np.maximum(left, 1e-300), -1.0)
-        gain[taken] = -np.inf
-        best = int(np.argmax(gain))
-        column = factors @ factors[best]
-        column[best] += noise[best]
-        column -= basis[:step].T @ basis[:step, best]
-        scale = np.sqrt(max(left[best], 1e-12 * variance[best] + 1e-300))
-        basis[step] = column / scale
-        gain_target -= basis[step] * (gain_target[best] / scale)
-        left -= basis[step] ** 2
-        taken.append(best)
-    chosen = np.array(taken)
-    inner = factors[chosen] @ factors[chosen].T + np.diag(noise[chosen])
-    inner[np.diag_indices_from(inner)] += 1e-9 * variance[chosen]
-    weights = np.linalg.solve(inner, covariance_with_target[chosen])
-    offset = float(problem.target @ mean - weights @ mean[chosen])
-    return Subset(chosen, weights, np.full(len(chosen), np.nan), size, offset=offset, selector="kriging")
-
-
-def _factors(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Covariance of examples as factors @ factors.T + diag(noise): (N, r) and (N,).
-
-    A probabilistic principal component model (Tipping and Bishop 1999): r = a third of the known checkpoints' degrees of freedom,
-    at most 10; each factor's variance is lessened by the mean of those left out, and each example keeps its own total variance.
-    """
-    count = len(centred)
-    rows = centred / np.sqrt(count - 1)
-    variance = np.einsum("ij,ij->j", rows, rows)
-    rank = int(np.clip((count - 1) // 3, 1, 10))
-    _, singular, directions = np.linalg.svd(rows, full_matrices=False)
-    spectrum = singular**2
-    kept = np.maximum(spectrum[:rank] - spectrum[rank:].sum() / max(count - 1 - rank, 1), 0)
-    factors = directions[:rank].T * np.sqrt(kept)
-    floor = 0.1 * variance + 1e-9 * max(float(variance.mean()), 1e-300)
-    return factors, np.maximum(variance - np.einsum("ij,ij->i", factors, factors), floor)
+    model = fitted(problem.losses, problem.strata)
+    chosen, weights = greedy(model, problem.target, problem.budget)
+    offset = float(problem.target @ model.mean - weights @ model.mean[chosen])
+    return Subset(chosen, weights, np.full(len(chosen), np.nan), len(problem.target), offset=offset, selector="kriging")
 
 
 def _drawn(problem: Problem, proposal: np.ndarray, name: str) -> Subset:
