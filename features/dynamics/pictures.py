@@ -126,20 +126,32 @@ def degrees(tasks: Sequence[Trajectories]) -> Figure:
     return figure
 
 
+def budgets(studies: Mapping[str, pd.DataFrame]) -> Figure:
+    """Pairs of held-out checkpoints ranked right over the share of the examples: a panel for each study, a line for each
+    selector, bands for its interval. Frames have `share`, `selector`, `accuracy`, `accuracy_low` and `accuracy_high`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.4 * len(studies), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, (title, frame) in enumerate(studies.items()):
+        axes = figure.add_subplot(1, len(studies), place + 1)
+        axes.spines[["top", "right"]].set_visible(False)
+        for i, (name, rows) in enumerate(frame.groupby("selector", sort=False)):
+            colour, share = COLOURS[i % len(COLOURS)], 100 * rows["share"]
+            axes.plot(share, rows["accuracy"], color=colour, marker=MARKERS[i % len(MARKERS)], markersize=3.5, label=str(name))
+            axes.fill_between(share, rows["accuracy_low"], rows["accuracy_high"], color=colour, alpha=0.08, linewidth=0)
+        axes.set(xscale="log", xlabel="examples scored, %", ylabel="pairs right" if place == 0 else "")
+        axes.set_xticks([1, 2, 5, 10, 20, 30], ["1", "2", "5", "10", "20", "30"], minor=False)
+        axes.minorticks_off()
+        axes.set_title(title, fontsize=8)
+        if place == 0:
+            axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def data_map(frame: pd.DataFrame, *, title: str) -> Figure:
     """Confidence over variability, by region (dataset cartography, figure 1)."""
     points = frame[["variability", "confidence"]].to_numpy()
     return scatter(points, list(regions(frame)), title=title, xlabel="variability", ylabel="confidence")
-
-
-def budgets(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], shares: np.ndarray, *, title: str) -> Figure:
-    """Accuracy of a zoo's order from a share of the examples, one line and band (mean, low, high) per selector."""
-    figure, axes = _figure()
-    for i, (name, (mean, low, high)) in enumerate(curves.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        axes.plot(shares * 100, mean, color=colour, marker=MARKERS[i % len(MARKERS)], markersize=4, label=name)
-        axes.fill_between(shares * 100, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set(xlabel="examples scored, % of all", ylabel="pairs of held-out checkpoints in the right order", xscale="log")
-    axes.set_title(title, fontsize=10)
-    axes.legend(frameon=False, fontsize=8)
-    return figure

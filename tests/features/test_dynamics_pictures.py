@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from features.dynamics import pictures
 from features.dynamics.cartography import coordinates
@@ -19,6 +20,7 @@ def made(task: str, seed: int) -> Trajectories:
 def test_every_figure_is_drawn_and_written(tmp_path) -> None:
     one, two = made("one", 0), made("two", 1)
     means = {t.task: t.nll.mean(axis=1) for t in (one, two)}
+    budgets = {"share": [0.1, 0.3], "selector": "random", "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 1.0}
     drawn = {
         "courses": pictures.courses(means, one.steps, "mean loss"),
         "matrix": pictures.matrix(relatedness(means, one.steps)),
@@ -26,7 +28,7 @@ def test_every_figure_is_drawn_and_written(tmp_path) -> None:
         "pair": pictures.maps([one, two], most=20),
         "degrees": pictures.degrees([one, two]),
         "cartography": pictures.data_map(coordinates(one.probability, one.correct), title="one"),
-        "budgets": pictures.budgets({"random": (np.ones(2), np.zeros(2), np.ones(2))}, np.array([0.1, 0.3]), title="budgets"),
+        "budgets": pictures.budgets({"by loss": pd.DataFrame(budgets), "by accuracy": pd.DataFrame(budgets)}),
     }
     for name, figure in drawn.items():
         path = pictures.write(figure, tmp_path / "figures" / f"{name}.png")

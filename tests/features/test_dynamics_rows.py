@@ -17,6 +17,7 @@ from features.errors import DataError
 from features.extract import extract, resolve_tasks, stored
 from features.registry import DERIVED, NEEDED, select
 from features.rows import FEATURE_COLUMNS
+from features.studies import material
 from features.zoo import Checkpoint, Zoo
 from ranker.table import join, widen
 
@@ -172,6 +173,15 @@ def test_a_broken_history_is_a_row_and_the_rest_goes_on(run: Path, tmp_path: Pat
     assert [(f.checkpoint, f.extractor) for f in report.failed] == [("broken", "curve")]
     assert "no log_history" in report.failed[0].error
     assert report.rows[report.rows.checkpoint == "good"].name.str.startswith("curve_").sum() >= 10
+
+
+def test_a_zoo_and_its_runs_side_by_side_have_each_checkpoint_once(run: Path, tmp_path: Path) -> None:
+    zoo, along = Zoo.read(run / "zoo.yaml"), Zoo.read(run / "along.yaml")
+    found = material(zoo, [along], [run / "words.yaml"], tmp_path / "f.db", most=8)
+    assert found.tasks[0].checkpoints == ("b", "a", "a@1", "a@2", "a@3")  # b is a@4, a is a@5
+    assert found.runs.tolist() == ["along"] * 5
+    assert found.final.tolist() == [True, True, False, False, False]
+    assert found.tasks[0].nll.shape == (5, 8)
 
 
 def test_derived_families_are_named_like_extractors() -> None:
