@@ -58,6 +58,6 @@ def resampled(names: Sequence[str] | np.ndarray, seed: int = 0, draws: int = DRA
 
 
 def interval(values: np.ndarray, name: str) -> dict[str, float]:
-    """NAME, NAME_low and NAME_high (95 %) of (draws + 1,) values, the first of which is the sample's."""
-    low, high = np.nanquantile(values[1:], [0.025, 0.975])
+    """NAME, NAME_low and NAME_high (95 %) of (draws + 1,) values, the first of which is the sample's; NaN are left out."""
+    low, high = np.nanquantile(values[1:], [0.025, 0.975]) if np.isfinite(values[1:]).any() else (np.nan, np.nan)
     return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}

@@ -155,6 +155,7 @@ def prompts(
     Example:
       foretune prompts table.csv --task films -o prompts
     """
+    from features.dynamics.page import Page
     from features.dynamics.prompts import describe, study
     from ranker.table import read
 
@@ -166,7 +167,9 @@ def prompts(
         raise UserError(f"no task {task!r}", where=str(comparison), remedy=f"it has {', '.join(names)}")
     rows = rows[rows["task"] == (task or names[0])]
     found = study(rows, repetitions=repetitions, seed=seed)
-    written = describe(found, f"Prompts of {task or names[0]} and the fine-tuned outcome", table=rows).write(out / "report.md")
+    page = Page(f"Prompts of {task or names[0]} and the fine-tuned outcome")
+    describe(page, found, rows)
+    written = page.write(out / "report.md")
     for name in ("correlations", "choices", "picked"):
         write_table(getattr(found, name), out / f"{name}.csv")
         written.append(out / f"{name}.csv")

@@ -186,34 +186,36 @@ def _choices(
     return pd.DataFrame(rows), pd.DataFrame(picked, index=pd.Index(templates, name="template")).reset_index()
 
 
-def describe(found: PromptStudy, title: str, *, table: pd.DataFrame | None = None) -> Page:
-    """The page of a study; with the table, and where its rows are the steps of a run, also figure 1 of the document."""
-    page = Page(title)
+def describe(page: Page, found: PromptStudy, table: pd.DataFrame, *, stem: str = "prompts") -> None:
+    """Add a study of a table to a page; where its rows are the steps of a run also figure 1 of the document, STEM-accuracy."""
     page.text(
         f"{found.checkpoints} checkpoints, {len(found.templates)} templates. r: correlation of the zero-shot score with the",
         "fine-tuned outcome, signed so that positive is as it should be; interval: bootstrap over checkpoints, 95 %; p as if",
         "checkpoints were independent and this the only test; adjusted: for successive checkpoints of one run, and for all the",
-        "tests of this table (Holm).",
+        "tests of this table (Holm). No r: the score is the same at every checkpoint.",
     )
-    if table is not None and _one_run(table):
+    page.text(_reliability(table))
+    if _one_run(table):
         ordered = table.sort_values("step")
         curves = {t: ordered[f"prompt_acc_{t}"].to_numpy(float) for t in found.templates if f"prompt_acc_{t}" in ordered}
         steps = ordered["step"].to_numpy(float)
         page.picture(
             pictures.courses({**curves, "fine-tuned": ordered["outcome"].to_numpy(float)}, steps, "accuracy"),
-            "prompts-accuracy",
+            f"{stem}-accuracy",
             "Zero-shot accuracy by template, and fine-tuned accuracy, over training.",
         )
     shown = found.correlations.copy()
-    shown["r [95 %]"] = [f"{r:.2f} [{a:.2f}, {b:.2f}]" for r, a, b in zip(shown["r"], shown["low"], shown["high"], strict=True)]
+    shown["r [95 %]"] = [
+        f"{r:.2f} [{a:.2f}, {b:.2f}]" if np.isfinite(r) else "-"
+        for r, a, b in zip(shown["r"], shown["low"], shown["high"], strict=True)
+    ]
     for name in ("p", "p_adjusted"):
-        shown[name] = [f"{p:.2g}" for p in shown[name]]
+        shown[name] = [f"{p:.2g}" if np.isfinite(p) else "-" for p in shown[name]]
     shown["spearman"] = shown["spearman"].round(2)
     page.table(shown[["measure", "template", "r [95 %]", "p", "p_adjusted", "spearman"]])
-    page.heading("Choosing a template")
     page.text(
-        "Pairs of held-out checkpoints in the order of their outcomes; the template is chosen on the other half of the",
-        "checkpoints. `best in hindsight` is no method: it says what choosing could gain at most.",
+        "Choosing a template. Pairs of held-out checkpoints in the order of their outcomes; the template is chosen on the other",
+        "half of the checkpoints. `best in hindsight` is no method: it says what choosing could gain at most.",
     )
     chosen = found.choices[found.choices["method"].isin((CHOSEN, ALL, ENSEMBLE, HINDSIGHT))]
     page.table(
@@ -228,7 +230,16 @@ def describe(found: PromptStudy, title: str, *, table: pd.DataFrame | None = Non
     )
     page.text("How often each template was chosen:")
     page.table(found.picked.round(2))
-    return page
+
+
+def _reliability(table: pd.DataFrame) -> str:
+    """How much of the outcomes' spread is not the noise of seeds: no score can correlate with them by more than its root."""
+    outcome = table["outcome"].dropna()
+    text = f"Outcomes: mean {outcome.mean():.3f}, {outcome.min():.3f} to {outcome.max():.3f}"
+    if "outcome_sd" not in table or table["outcome_sd"].isna().all():
+        return text + "."
+    share = max(0.0, 1 - float((table["outcome_sd"] ** 2).mean() / outcome.var(ddof=1)))
+    return f"{text}; seeds apart, {share:.2f} of their variance is of the checkpoints, so that r cannot pass {share**0.5:.2f}."
 
 
 def _ranges(frame: pd.DataFrame, name: str) -> list[str]:

@@ -17,7 +17,7 @@ from features.errors import DataError
 from features.extract import extract, resolve_tasks, stored
 from features.registry import DERIVED, NEEDED, select
 from features.rows import FEATURE_COLUMNS
-from features.studies import material
+from features.studies.material import material
 from features.zoo import Checkpoint, Zoo
 from ranker.table import join, widen
 

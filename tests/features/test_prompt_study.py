@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.dynamics.page import Page
 from features.dynamics.prompts import ALL, CHOSEN, ENSEMBLE, HINDSIGHT, describe, study, templates_of
 from features.errors import DataError
 
@@ -68,9 +69,24 @@ def test_successive_checkpoints_of_one_run_count_for_less() -> None:
 
 def test_the_page_has_the_table_and_over_a_run_the_figure(tmp_path: Path) -> None:
     rows = table(12, run=True)
-    names = {p.name for p in describe(study(rows, repetitions=5), "Prompts", table=rows).write(tmp_path / "report.md")}
+    page = Page("Prompts")
+    describe(page, study(rows, repetitions=5), rows)
+    names = {p.name for p in page.write(tmp_path / "report.md")}
     assert names == {"report.md", "report.html", "prompts-accuracy.png"}
     assert "| nll | this |" in (tmp_path / "report.md").read_text()
+
+
+def test_the_noise_of_seeds_bounds_what_can_be_seen_and_a_constant_score_has_no_correlation(tmp_path: Path) -> None:
+    rows = table(12).assign(prompt_acc_so=0.5)
+    rows["outcome_sd"] = 0.6 * rows["outcome"].std()
+    found = study(rows, repetitions=5)
+    place = (found.correlations.measure == "acc") & (found.correlations.template == "so")
+    assert found.correlations[place][["r", "low", "p_adjusted"]].isna().all(axis=None)
+    page = Page("Prompts")
+    describe(page, found, rows)
+    text = page.write(tmp_path / "report.md")[0].read_text()
+    assert "0.64 of their variance is of the checkpoints, so that r cannot pass 0.80" in text
+    assert "| acc | so | - | - | - |" in text
 
 
 def test_what_cannot_be_studied_is_a_named_error() -> None:

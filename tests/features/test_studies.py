@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from features.dynamics.trajectories import Trajectories
-from features.studies import Material, quantity, selection
+from features.studies.material import Material, quantity
+from features.studies.selection import selection
 
 
 def task(name: str, checkpoints: int, seed: int) -> Trajectories:

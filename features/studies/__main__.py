@@ -1,0 +1,56 @@
+"""The command line; see `features.studies`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from features.errors import ForetuneError
+from features.studies.material import material
+from features.studies.prompts import prompt_page
+from features.studies.related import related
+from features.studies.selection import selection
+from features.zoo import Zoo
+
+
+def main() -> None:
+    """Read the arguments, make the page, write it."""
+    parser = argparse.ArgumentParser(prog="python -m features.studies", description="Training dynamics on one's own checkpoints.")
+    commands = parser.add_subparsers(dest="study", required=True)
+    for name in ("selection", "relatedness", "prompts"):
+        command = commands.add_parser(name)
+        command.add_argument("-o", "--out", type=Path, required=True)
+        if name == "prompts":
+            command.add_argument("tables", type=Path, nargs="+")
+            continue
+        if name == "selection":
+            command.add_argument("zoo", type=Path)
+            command.add_argument("--along", type=Path, nargs="*", default=[])
+            command.add_argument("--repetitions", type=int, default=20)
+            command.add_argument("--most", type=int, default=250, help="examples of each task")
+        else:
+            command.add_argument("runs", type=Path, nargs="+")
+            command.add_argument("--pair", nargs=2, default=("sst2", "imdb"))
+            command.add_argument("--apart", default="onestopenglish")
+        command.add_argument("--task", type=Path, nargs="+", required=True)
+        command.add_argument("--store", type=Path, required=True)
+    given = parser.parse_args()
+    try:
+        if given.study == "selection":
+            along = [Zoo.read(path) for path in given.along]
+            found = material(Zoo.read(given.zoo), along, given.task, given.store, given.most)
+            page = selection(found, repetitions=given.repetitions)
+        elif given.study == "prompts":
+            page = prompt_page(given.tables)
+        else:
+            runs = [Zoo.read(path) for path in given.runs]
+            page = related(runs, given.task, given.store, pair=tuple(given.pair), apart=given.apart)
+        page.write(given.out, as_html=False)
+    except ForetuneError as error:
+        print(f"{error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
