@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +36,30 @@ def quick(**arguments: Any) -> Decision:
     return retrain(splits=2, params=SMALL, say=lambda line: None, **arguments)
 
 
+@pytest.fixture(scope="module")
+def misled_once(_migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `misled` gives, made once."""
+    root = tmp_path_factory.mktemp("misled")
+    (root / "mlruns").mkdir()
+    shutil.copy(_migrated, root / "mlruns" / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        train([table(sign=-1.0, prefix="old", zoo="past")], splits=1, params=SMALL, root=root)
+        tracking.log_table(table(24), name="news", root=root)
+    return root
+
+
 @pytest.fixture
-def misled(mlflow_root: Path) -> Path:
-    """A champion that learnt the opposite of what newer outcomes show."""
-    train([table(sign=-1.0, prefix="old", zoo="past")], splits=1, params=SMALL)
-    tracking.log_table(table(24), name="news")
+def misled(misled_once: Path, mlflow_root: Path) -> Path:
+    """A champion that learnt the opposite of what newer outcomes show; a store of the test's own."""
+    shutil.copytree(misled_once / "mlruns", mlflow_root / "mlruns", dirs_exist_ok=True)
+    with contextlib.closing(sqlite3.connect(mlflow_root / "mlruns" / "mlflow.db")) as db, db:
+        for (sheet,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for _, column, kind, *_ in db.execute(f"PRAGMA table_info({sheet})").fetchall():
+                if "CHAR" in kind or "TEXT" in kind:
+                    change = f"UPDATE {sheet} SET {column} = replace({column}, ?, ?) WHERE instr({column}, ?)"
+                    db.execute(change, (str(misled_once), str(mlflow_root), str(misled_once)))
+        assert str(misled_once) not in "".join(db.iterdump()), "the copy points at the original"
     return mlflow_root
 
 
