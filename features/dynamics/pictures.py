@@ -38,10 +38,10 @@ def _figure(width: float = 6.0, height: float = 4.0) -> tuple[Figure, Axes]:
 
 
 def write(figure: Figure, path: Path | str) -> Path:
-    """Write a figure as PNG, 120 dots per inch; its folder is made."""
+    """Write a figure as PNG, 120 dots per inch but at most 900 wide; its folder is made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=min(120.0, 900 / figure.get_figwidth()))
     return path
 
 

@@ -1,7 +1,7 @@
 """Published training dynamics through the same code as our own.
 
     python -m features.dynamics.published pythia TABLE -o docs/studies/pythia.md
-    python -m features.dynamics.published cartography TABLE
+    python -m features.dynamics.published cartography TABLE -o docs/studies/cartography.md
 
 `pythia`: a long table `release,model,step,shots,task,acc` of evaluations of checkpoints (EleutherAI/pythia, evals/); which tasks
 move together over training, per model and on the mean over models. `cartography`: the coordinates of allenai/cartography; checks
@@ -90,14 +90,29 @@ def cartography(path: Path | str, epochs: int = 6) -> str:
     """Markdown: the published coordinates against the limits that our definitions set, and the three regions.
 
     A mean of probabilities m over E epochs allows a population standard deviation of at most sqrt(m (1 - m)); were the published
-    one the sample's, it could exceed that by sqrt(E / (E - 1)).
+    one the sample's, it could exceed that by sqrt(E / (E - 1)). Of two choices the gold one was chosen where its probability was
+    above a half, so that c right epochs of E allow a confidence of c / 2E to (c + E) / 2E.
     """
     frame = pd.read_json(path, lines=True)
     limit = np.sqrt(frame["confidence"] * (1 - frame["confidence"]))
     outside = int((frame["variability"] > limit + 1e-9).sum())
+    nearest = float((frame["variability"] / limit.where(limit > 0)).max())
+    right = frame["correctness"]
+    odd = (frame["confidence"] < right / (2 * epochs) - 1e-9) | (frame["confidence"] > (right + epochs) / (2 * epochs) + 1e-9)
     named = regions(frame)
     lines = [
-        f"{len(frame)} examples; {outside} outside of what a population standard deviation of {epochs} probabilities can be.",
+        "# Dataset cartography of WinoGrande",
+        "",
+        f"`python -m features.dynamics.published cartography`: the published coordinates of {len(frame)} examples over {epochs}",
+        "epochs (allenai/cartography). The probabilities that they were made of are not published, so they cannot be computed",
+        "anew; what can be checked is whether they are what our definitions allow:",
+        "",
+        f"- variability as the population's standard deviation: {outside} of {len(frame)} above the greatest possible one, the",
+        f"  nearest at {nearest:.3f} of it (a sample's could be at {np.sqrt(epochs / (epochs - 1)):.3f});",
+        f"- correctness as the number of epochs in which the gold probability was above a half: {int(odd.sum())} of",
+        f"  {len(frame)} contradict their confidence.",
+        "",
+        "For one example the six probabilities are known: its coordinates come back in `tests/features/test_dynamics.py`.",
         "",
     ]
     lines += ["| region | examples | confidence | variability | epochs right |", "|---|---|---|---|---|"]

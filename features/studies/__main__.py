@@ -27,11 +27,13 @@ def main() -> None:
         if name == "selection":
             command.add_argument("zoo", type=Path)
             command.add_argument("--along", type=Path, nargs="*", default=[])
+            command.add_argument("--designed-on", nargs="*", default=[], metavar="RUN", help="runs that are never ranked")
             command.add_argument("--repetitions", type=int, default=20)
             command.add_argument("--most", type=int, default=250, help="examples of each task")
         else:
             command.add_argument("runs", type=Path, nargs="+")
-            command.add_argument("--pair", nargs=2, default=("sst2", "imdb"))
+            command.add_argument("--pair", nargs=2, action="append", help="tasks that should be related; may be repeated")
+            command.add_argument("--figures", default="", help="the run that the figures are of (default: the first)")
             command.add_argument("--apart", default="onestopenglish")
         command.add_argument("--task", type=Path, nargs="+", required=True)
         command.add_argument("--store", type=Path, required=True)
@@ -40,12 +42,13 @@ def main() -> None:
         if given.study == "selection":
             along = [Zoo.read(path) for path in given.along]
             found = material(Zoo.read(given.zoo), along, given.task, given.store, given.most)
-            page = selection(found, repetitions=given.repetitions)
+            page = selection(found, repetitions=given.repetitions, designed=given.designed_on)
         elif given.study == "prompts":
             page = prompt_page(given.tables)
         else:
             runs = [Zoo.read(path) for path in given.runs]
-            page = related(runs, given.task, given.store, pair=tuple(given.pair), apart=given.apart)
+            pairs = [(one, other) for one, other in given.pair or [("sst2", "imdb")]]
+            page = related(runs, given.task, given.store, pairs=pairs, apart=given.apart, figures=given.figures)
         page.write(given.out, as_html=False)
     except ForetuneError as error:
         print(f"{error}", file=sys.stderr)

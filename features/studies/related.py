@@ -17,8 +17,12 @@ from features.studies.material import QUANTITIES, measured, quantity
 from features.zoo import Zoo
 
 
-def related(runs: Sequence[Zoo], tasks: Sequence[Path], store: Path, *, pair: tuple[str, str], apart: str) -> Page:
-    """The page: which tasks move together over each run, and whether `pair` do so more than either does with `apart`."""
+def related(
+    runs: Sequence[Zoo], tasks: Sequence[Path], store: Path, *, pairs: Sequence[tuple[str, str]], apart: str, figures: str = ""
+) -> Page:
+    """The page: which tasks move together over each run, whether those of each pair do so more than either with `apart`, and the
+    figures of the document on the run named `figures` (default: the first).
+    """
     found = {zoo.name: shared(list(own.values())) for zoo, own in zip(runs, measured(runs, tasks, store), strict=True)}
     first = next(iter(found.values()))
     page = Page("Which tasks move together over training")
@@ -29,31 +33,34 @@ def related(runs: Sequence[Zoo], tasks: Sequence[Path], store: Path, *, pair: tu
         "r: Pearson correlation of mean trajectories. p: at the effective number of checkpoints, Holm-corrected over all pairs",
         "of a run; in brackets as if checkpoints were independent.",
     )
-    count = {}
+    count: dict[tuple[str, str], dict[str, int]] = {pair: {} for pair in pairs}
     for name, label in (("nll", QUANTITIES["nll"]), ("choice", QUANTITIES["choice"])):
         for detrend in ("none", "difference"):
-            rows, met = [], 0
+            rows = []
+            way = f"{label}{'' if detrend == 'none' else ' (differences)'}"
             for run, own in found.items():
                 means = {t.task: quantity(t, name).nll.mean(axis=1) for t in own}
                 result = relatedness(means, own[0].steps, detrend=detrend)  # type: ignore[arg-type]
                 cells: dict[str, str] = {"run": run}
                 for a, b in [(x, y) for i, x in enumerate(means) for y in list(means)[:i]]:
                     r, p, naive = (float(f.loc[a, b]) for f in (result.correlation, result.p_adjusted, result.p_naive))
-                    cells[f"{b} ~ {a}"] = f"{r:.2f} ({p:.2g} [{naive:.1g}])"
-                others = [float(result.correlation.loc[one, apart]) for one in pair]
-                holds = bool(result.correlation.loc[pair[0], pair[1]] > max(others))
-                met += holds
-                rows.append({**cells, f"{pair[0]} ~ {pair[1]} above both with {apart}": "yes" if holds else "no"})
-            count[name, detrend] = met
+                    cells[f"{b} ~ {a}"] = f"{r:.2f} ({p:.1g} [{naive:.1g}])"
+                rows.append(cells)
+                for one, other in pairs:
+                    beside = max(float(result.correlation.loc[task, apart]) for task in (one, other))
+                    holds = float(result.correlation.loc[one, other]) > beside
+                    count[one, other][way] = count[one, other].get(way, 0) + holds
             page.heading(f"By {label}, {'trend kept' if detrend == 'none' else 'of differences between checkpoints'}")
             page.table(pd.DataFrame(rows))
     page.heading("What it says")
-    page.text(
-        f"{pair[0]} and {pair[1]} correlate more with each other than either with {apart} on this many of {len(found)} runs: "
-        + "; ".join(f"{count[n, d]} by {QUANTITIES[n]}{' (differences)' if d != 'none' else ''}" for n, d in count)
-        + "."
-    )
-    _figures(page, next(reversed(found)), found[next(reversed(found))])
+    for (one, other), ways in count.items():
+        page.text(
+            f"{one} and {other} correlate more with each other than either with {apart} on this many of {len(found)} runs: "
+            + "; ".join(f"{met} by {way}" for way, met in ways.items())
+            + "."
+        )
+    run = figures or next(iter(found))
+    _figures(page, run, found[run])
     return page
 
 
@@ -72,7 +79,14 @@ def _figures(page: Page, run: str, tasks: Sequence[Trajectories]) -> None:
     page.picture(pictures.degrees(tasks), "relatedness-degrees", "Figure 8: agreement of polynomial distances with exact ones.")
     rows = []
     for t in tasks:
-        groups = cluster(coefficients(t.nll, t.steps, len(steps) - 1), max(2, len(set(t.labels))))
-        rows.append({"task": t.task, **{k: round(v, 2) for k, v in against_labels(groups, np.array(t.labels)).items()}})
-    page.text("Clusters of the polynomial coefficients, as many as there are classes, against class labels (1 equal, 0 chance):")
+        cells: dict[str, str | float] = {"task": t.task}
+        for name in ("nll", "choice"):
+            groups = cluster(coefficients(quantity(t, name).nll, t.steps, len(steps) - 1), max(2, len(set(t.labels))))
+            cells[QUANTITIES[name]] = round(against_labels(groups, np.array(t.labels))["adjusted_rand"], 2)
+        rows.append(cells)
+    page.text(
+        "Clusters of the polynomial coefficients, as many as there are classes, against class labels: adjusted Rand index (1",
+        "equal, 0 chance). The examples of a class share the word whose likelihood is measured, so that figures 5 to 7 show",
+        "above all how likely each word is: that classes fall apart does not say that the checkpoints can tell them.",
+    )
     page.table(pd.DataFrame(rows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,11 @@ from features.selection.study import Study, against_random
 from features.studies.material import QUANTITIES, Material, quantity
 
 
-def selection(found: Material, *, repetitions: int, seed: int = 0) -> Page:
-    """The page: each selector against random on held-out final checkpoints and on held-out whole runs."""
+def selection(found: Material, *, repetitions: int, designed: Collection[str] = (), seed: int = 0) -> Page:
+    """The page: each selector against random on held-out final checkpoints and on held-out whole runs.
+
+    `designed` names runs on which a selector was designed: their final checkpoints serve to select, and are never ranked.
+    """
     names, sizes = [t.task for t in found.tasks], [len(t.examples) for t in found.tasks]
     page = Page("Ranking held-out checkpoints from a few selected examples")
     page.text(
@@ -31,9 +34,16 @@ def selection(found: Material, *, repetitions: int, seed: int = 0) -> Page:
         "their pairs in the order that all examples give them; a tie counts a half. Intervals: bootstrap over runs, 95 %, paired",
         "with random. A selector in bold beats random by an interval that excludes zero; in italics it loses to it.",
     )
+    if designed:
+        page.text(
+            f"The default selector, kriging, was designed on {', '.join(sorted(designed))}: among the final checkpoints these",
+            "are never ranked, and only serve to select from. Along runs they are ranked too, since too few others have earlier",
+            "checkpoints: there kriging's figures are not of runs that its designer had not seen; the other selectors' are.",
+        )
+    fresh = found.final & ~np.isin(found.runs, list(designed))
     alone = np.array([np.sum(found.runs[found.final] == run) == 1 for run in found.runs])
     settings = {
-        "Final checkpoints of the zoo": (np.ones(len(found.runs), dtype=bool), found.final),
+        "Final checkpoints of the zoo": (np.ones(len(found.runs), dtype=bool), fresh),
         "Checkpoints along runs": (np.isin(found.runs, found.runs[~found.final]) & alone, None),
     }
     summary: list[dict[str, object]] = []
@@ -68,7 +78,8 @@ def selection(found: Material, *, repetitions: int, seed: int = 0) -> Page:
             page.table(_table(study))
             summary += _wins(title, label, study)
     page.heading("What it says")
-    page.text(*_said(summary))
+    for line in _said(summary):
+        page.text(line)
     return page
 
 
@@ -107,6 +118,8 @@ def _said(summary: Sequence[Mapping[str, object]]) -> list[str]:
     for selector, own in frame.groupby("selector", sort=False):
         lines.append(
             f"{selector}: better than random, its interval excluding zero, in {own['better'].sum()} of {own['of'].sum()} cases"
-            f" (settings, quantities and budgets), worse in {own['worse'].sum()}."
+            f" (settings, quantities and budgets), worse in {own['worse'].sum()}; "
+            + "; ".join(f"{rows['better'].sum()} of {rows['of'].sum()} by {by}" for by, rows in own.groupby("by", sort=False))
+            + "."
         )
     return lines

@@ -276,4 +276,4 @@ def test_published_coordinates_are_checked_against_what_a_standard_deviation_can
     path = tmp_path / "map.jsonl"
     rows = [{"confidence": 0.5, "variability": 0.5, "correctness": 3}, {"confidence": 0.9, "variability": 0.31, "correctness": 6}]
     path.write_text("\n".join(map(json.dumps, rows)))
-    assert "2 examples; 1 outside" in cartography(path, epochs=6)
+    assert "standard deviation: 1 of 2 above" in cartography(path, epochs=6)
