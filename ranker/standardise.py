@@ -161,15 +161,8 @@ class Standardiser:
                     continue
                 numbers.append(_fit_number(str(name), values, unit))
             else:
-                frame = pd.DataFrame({"level": column.to_numpy(object), "checkpoint": checkpoint}).dropna()
-                count = (
-                    frame.drop_duplicates()
-                    .groupby("level", sort=True)["checkpoint"]
-                    .count()
-                    .sort_values(ascending=False, kind="stable")
-                )
-                levels = [str(k) for k, n in count.items() if n >= 2][: self.max_levels]
-                if levels and (len(levels) > 1 or len(count) > 1):
+                levels = indicators(column, checkpoint, self.max_levels)
+                if levels:
                     texts.append(Column(str(name), "text", levels=levels, share_missing=float(column.isna().mean())))
         self.columns = numbers + texts
         self._index()
