@@ -19,7 +19,7 @@ from ranker.standardise import Standardiser
 if TYPE_CHECKING:
     from ranker.compare import LearningToCompare
 
-FORMAT = 2
+FORMAT = 3
 _TEXTS = ("booster.txt", "bags.txt")
 
 

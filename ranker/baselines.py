@@ -17,6 +17,8 @@ from ranker.pairs import Floats, certainty, codes, within
 from ranker.table import RESERVED, configurations_of, is_number
 from ranker.vocabulary import meaning
 
+_LARGEST = 1e100  # figures whose squares are no numbers are cut
+
 
 class Method(Protocol):
     """Something that can be evaluated."""
@@ -167,7 +169,7 @@ class Logistic:
         self.columns = configurations_of(train, usable) if self.configuration else usable
         for c in self.columns:
             if is_number(train[c]):
-                x = meaning(c).apply(train[c].to_numpy(float))
+                x = meaning(c).apply(train[c].to_numpy(float)).clip(-_LARGEST, _LARGEST)
                 if np.isnan(x).all():
                     x = np.zeros(len(train))
                 self.scale[c] = (float(np.nanmean(x)), float(np.nanstd(x)) or 1.0)
@@ -198,7 +200,7 @@ class Logistic:
         for c in self.columns:
             if c in self.scale:
                 mean, sd = self.scale[c]
-                x = (meaning(c).apply(rows[c].to_numpy(float)) - mean) / sd
+                x = (meaning(c).apply(rows[c].to_numpy(float)).clip(-_LARGEST, _LARGEST) - mean) / sd
                 parts.append(np.clip(np.nan_to_num(x), -5, 5)[:, None])
             else:
                 words = np.array([str(v) if v is not None and v == v else "" for v in rows[c]], dtype=object)

@@ -15,6 +15,11 @@ from scipy.special import expit
 
 from ranker.pairs import Floats
 
+# Logarithm of the log-odds per unit of the standardised outcome, and how far tables lie from it: over published tables of 10 to
+# 50 checkpoints these two gave the lowest Brier score (docs/studies/tried.md).
+_SLOPE, _SLOPE_FREEDOM = 0.3, 0.6
+_FEWEST = 6
+
 
 def probability(logit: Floats) -> Floats:
     """sigmoid(logit) so that p(x) + p(-x) == 1 to the last bit and p(0) == 1/2: the smaller side is computed, the larger is
@@ -25,7 +30,7 @@ def probability(logit: Floats) -> Floats:
     return np.where(logit < 0, small, 1.0 - small)
 
 
-def weights(gap: Floats, better: Floats, weight: Floats, size: float, prior: Sequence[float], *, freedom: float = 1.0) -> Floats:
+def weights(gap: Floats, better: Floats, weight: Floats, size: float, prior: Sequence[float], *, freedom: float = 0.7) -> Floats:
     """Positive weights of M scorers.
 
     Parameters
@@ -50,10 +55,11 @@ def weights(gap: Floats, better: Floats, weight: Floats, size: float, prior: Seq
 
     def slope_loss(theta: Floats) -> tuple[float, Floats]:
         z = np.exp(theta[0]) * (signed @ share)
-        value = size * float(w @ np.logaddexp(0, -z)) + 0.5 * (theta[0] - 0.3) ** 2
-        return value, np.array([-size * float(w @ (expit(-z) * z)) + theta[0] - 0.3])
+        pull = (theta[0] - _SLOPE) / _SLOPE_FREEDOM**2
+        value = size * float(w @ np.logaddexp(0, -z)) + 0.5 * (theta[0] - _SLOPE) * pull
+        return value, np.array([-size * float(w @ (expit(-z) * z)) + pull])
 
-    start = minimize(slope_loss, np.array([0.3]), jac=True, method="L-BFGS-B", bounds=[(-3, 4)]).x[0]
+    start = minimize(slope_loss, np.array([_SLOPE]), jac=True, method="L-BFGS-B", bounds=[(-3, 4)]).x[0]
     centre = np.log(share) + start
 
     def loss(theta: Floats) -> tuple[float, Floats]:
@@ -70,24 +76,38 @@ def weights(gap: Floats, better: Floats, weight: Floats, size: float, prior: Seq
 def too_close_below(p: Floats, right: Floats, weight: Floats, error_rate: float, size: float) -> float:
     """Confidence max(P, 1-P) from which a pair may be called, so that of the pairs called no more than `error_rate` are wrong.
 
-    The lowest confidence above which the weighted share of wrong held-out pairs, raised by the error that the model itself
-    expects where it is the larger, stays within the rate. 1 - error_rate where too few held-out pairs are known to say (under
-    50).
+    The lowest confidence from which that is proven: the share of wrong held-out pairs above it, and what the model itself expects
+    if that is more, raised by one standard error of so many CHECKPOINTS, stays within the rate (a one-sided bound of 84 %; pairs
+    of one checkpoint repeat each other). Where nothing is proven, each pair answers by its own confidence, 1 - error_rate, or
+    more where held-out pairs did not keep that. Of under `_FEWEST` checkpoints nothing can be held out that proves anything, and
+    nothing is called.
+
+    Parameters
+    ----------
+    p, right, weight : (n,) held-out probabilities, whether they were right, certainty of each pair
+    size : number of checkpoints (or groups of them) that the pairs come from
     """
-    fallback = 1.0 - error_rate
-    if len(p) < 50 or weight.sum() <= 0:
-        return fallback
+    alone = 1.0 - error_rate
+    if size < _FEWEST:
+        return 1.0
+    if not len(p) or weight.sum() <= 0:
+        return alone
     confidence = np.maximum(p, 1 - p)
     order = np.argsort(-confidence, kind="stable")
-    mass = np.cumsum(weight[order])
-    wrong = np.cumsum((weight * (1 - right))[order]) / np.maximum(mass, 1e-12)
-    expected = np.cumsum((weight * (1 - confidence))[order]) / np.maximum(mass, 1e-12)
-    # Half a mistake is added so that the first few pairs, all right by luck, do not promise perfection.
-    grown = (wrong * mass / weight.sum() * size + 0.5) / (mass / weight.sum() * size + 1)
-    fine = np.flatnonzero(np.maximum(expected, np.minimum(grown, np.maximum(wrong, expected))) <= error_rate)
-    if not len(fine):
-        return float(min(1.0, max(fallback, confidence.max())))
-    return float(np.clip(confidence[order][fine[-1]], 0.5, 1.0))
+    share = weight[order] / weight.sum()
+    mass = np.cumsum(share)
+    expected = np.cumsum(share * (1 - confidence[order])) / np.maximum(mass, 1e-12)
+    seen = np.cumsum(share * (1 - right[order]))
+    pieces = mass * size
+    wrong = np.maximum((seen * size + expected) / (pieces + 1), expected)
+    proven = np.flatnonzero(wrong + np.sqrt(error_rate * (1 - error_rate) / (pieces + 1)) <= error_rate)
+    if len(proven) and confidence[order][proven[-1]] <= alone:
+        return float(max(confidence[order][proven[-1]], 0.5))
+    at = int(np.searchsorted(-confidence[order], -alone, side="right")) - 1
+    if at < 0 or wrong[at] <= error_rate:
+        return alone
+    kept = np.flatnonzero(wrong[: at + 1] <= error_rate)
+    return float(confidence[order][kept[-1]]) if len(kept) else 1.0
 
 
 def calibration_error(p: Floats, right: Floats, weight: Floats | None = None, bins: int = 10) -> float:

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from features.errors import DataError
 from ranker.blend import calibration_error, probability, too_close_below
 from ranker.ensemble import SCORERS, Ensemble, Held, Sample, cross_fitted
-from ranker.explain import Comparison, Side, explain, sides
+from ranker.explain import NEW_TASK, Comparison, Side, explain, sides
 from ranker.pairs import Floats, Ints, codes, far_out, merge_groups, within
 from ranker.ranking import Ranking, assemble
 from ranker.standardise import Context, Standardiser, known_directions, standard_outcome
@@ -146,10 +146,10 @@ class LearningToCompare(BaseEstimator):
 
         Z = self.standardiser_.matrix_within(X, unit)
         t = standard_outcome(y_, unit)
-        sample = Sample(
-            Z, t, _row_weights(y_, sd, unit), unit, task_code, checkpoint, groups, y_, sd, np.zeros(Z.shape[1], np.int64)
-        )
         self.directions_ = known_directions(self.standardiser_.columns, self.directions)
+        free, known = np.zeros(Z.shape[1], np.int64), np.zeros(Z.shape[1], np.int64)
+        known[: self.standardiser_.n_numbers] = self.directions_[: self.standardiser_.n_numbers]
+        sample = Sample(Z, t, _row_weights(y_, sd, unit), unit, task_code, checkpoint, groups, y_, sd, free, known)
         sample.sign = self._signs(sample)
         self.ensemble_ = Ensemble()
         held = self.ensemble_.fit(
@@ -204,7 +204,8 @@ class LearningToCompare(BaseEstimator):
     def _judge(self, sample: Sample, held: Held) -> None:
         """Held-out figures and the confidence from which a pair may be called."""
         groups = float(len(np.unique(sample.group)))
-        self.call_from_ = 1 - self.error_rate
+        nothing = np.zeros(0)
+        self.call_from_ = too_close_below(nothing, nothing, nothing, self.error_rate, groups)
         self.holdout_: dict[str, Any] = {"pairs": len(held.better), "accuracy": None, "ece": None, "brier": None, "called": None}
         if not len(held.better):
             return
@@ -425,7 +426,7 @@ class LearningToCompare(BaseEstimator):
         Z = self.standardiser_.standardise(raw, used)
         blocks = [self.ensemble_.scores(Z[start : start + 4096], code) for start in range(0, len(Z), 4096)]
         strength, bags = np.concatenate([b[0] for b in blocks]), np.hstack([b[1] for b in blocks])
-        notes = self.unlike(X, used)
+        notes = self.unlike(X, used) + ([NEW_TASK] if code < 0 else [])
         return assemble(
             list(names),
             strength,

@@ -16,14 +16,19 @@ import numpy as np
 
 from ranker import trees
 from ranker.blend import probability, weights
-from ranker.linear import Linear, Logistic, Single
+from ranker.linear import Linear, Logistic, Signs, Single
 from ranker.pairs import Floats, Ints, certainty, within
 from ranker.process import Process
 
-SCORERS = ("single", "linear", "logistic", "process", "trees")
-_LINEAR: dict[str, type[Linear]] = {"single": Single, "linear": Linear, "logistic": Logistic}
+SCORERS = ("signs", "single", "linear", "logistic", "process", "trees")
+_LINEAR: dict[str, type[Linear]] = {"signs": Signs, "single": Single, "linear": Linear, "logistic": Logistic}
 _MOST_TASKS_IN_TREES = 40
 _LARGE = 5000
+_LEAST = 0.5
+# What a task never fitted on leaves of the log-odds: over seven published tables the best slope there was .48 to 1.05 (geometric
+# mean .72) of the one on tasks that were (docs/studies/tried.md). Where one task is all that was seen, how far tasks differ is
+# unknown.
+_STRANGE, _STRANGE_TO_ONE = 0.7, 0.5
 
 
 @dataclass
@@ -48,11 +53,12 @@ class Sample:
     y: Floats
     sd: Floats | None
     sign: Ints
+    known: Ints
 
     def take(self, rows: Ints) -> Sample:
         sd = None if self.sd is None else self.sd[rows]
         code = (self.unit[rows], self.task[rows], self.checkpoint[rows], self.group[rows])
-        return Sample(self.Z[rows], self.t[rows], self.w[rows], *code, self.y[rows], sd, self.sign)
+        return Sample(self.Z[rows], self.t[rows], self.w[rows], *code, self.y[rows], sd, self.sign, self.known)
 
     def shared(self) -> Floats:
         """(n,) targets that borrow from the checkpoint's other tasks: up to half the mean of those, by how well they agree.
@@ -114,6 +120,7 @@ class Ensemble:
     weights : (M,) log-odds per unit of each scorer's difference
     left_out : share of the groups that a resample leaves out
     tasks_in_trees : number of task columns appended to the trees' matrix
+    strange : what is left of the log-odds on a task that was not fitted on (code -1)
     """
 
     linears: dict[str, list[Linear]] = field(default_factory=dict)
@@ -125,6 +132,7 @@ class Ensemble:
     left_out: float = 0.25
     tasks_in_trees: int = 0
     leaf_values: Floats = field(default_factory=lambda: np.zeros((0, 1)))
+    strange: float = _STRANGE
     _stacks: dict[int, Floats] = field(default_factory=dict)
 
     # ---- fitting
@@ -137,6 +145,7 @@ class Ensemble:
         n_tasks = len(np.unique(sample.task))
         self.tasks_in_trees = n_tasks if 1 < n_tasks <= _MOST_TASKS_IN_TREES else 0
         self.left_out = 1 / folds
+        self.strange = _STRANGE if n_tasks > 1 else _STRANGE_TO_ONE
         place = np.array([(rng.permutation(len(groups)) % folds)[at] for _ in range(repeats)])
         kept = np.array([place[r] != k for r in range(repeats) for k in range(folds)])
         seeds = rng.integers(2**31 - 1, size=len(kept))
@@ -166,7 +175,8 @@ class Ensemble:
 
     def _fit_linears(self, train: Sample, target: Floats) -> None:
         for name, kind in _LINEAR.items():
-            self.linears[name].append(kind().fit(train.Z, target, train.w, train.unit, train.task, train.sign))
+            sign = train.known if kind is Signs else train.sign
+            self.linears[name].append(kind().fit(train.Z, target, train.w, train.unit, train.task, sign))
 
     def _fit_trees(self, train: Sample, target: Floats, rounds: int, seed: int) -> lgb.Booster:
         monotone = np.concatenate([train.sign, np.zeros(self.tasks_in_trees, np.int64)])
@@ -192,6 +202,10 @@ class Ensemble:
 
     # ---- answering
 
+    def trusted(self, task: int) -> float:
+        """Share of the log-odds that counts: all on a task that was fitted on, `strange` on another."""
+        return self.strange if task < 0 else 1.0
+
     def coefficients(self, task: int) -> Floats:
         """(bags + 1, d) weights of the linear scorers together, in log-odds, those of all rows last; kept after the first use."""
         if task not in self._stacks:
@@ -211,7 +225,8 @@ class Ensemble:
         assert self.bag_booster is not None
         matrix = self._with_task(Z, task)
         whole = out[-1] + self.weights[-1] * np.asarray(self.booster.predict(matrix, num_threads=1))
-        return whole, out[:-1] + self.weights[-1] * trees.per_bag(self.bag_booster, self.leaf_values, matrix, self.tree_counts)
+        bags = out[:-1] + self.weights[-1] * trees.per_bag(self.bag_booster, self.leaf_values, matrix, self.tree_counts)
+        return self.trusted(task) * whole, self.trusted(task) * bags
 
     def strengths(self, Z: Floats, task: int) -> Floats:
         """(n,) log-odds scores, block by block."""
@@ -225,7 +240,7 @@ class Ensemble:
             out[start : start + 4096] = one + self.weights[-1] * np.asarray(
                 self.booster.predict(self._with_task(block, task), num_threads=1)
             )
-        return out
+        return self.trusted(task) * out
 
     def shares(self, Z: Floats, task: int) -> Floats:
         """(n, d) what each matrix column adds to the trees' part of the score (TreeSHAP); the task columns are spread evenly."""
@@ -241,7 +256,7 @@ class Ensemble:
         out = self.coefficients(task)[-1] * (np.nan_to_num(za) - np.nan_to_num(zb)) + trees_part
         if self.process is not None:
             out = out + self.weights[-2] * self.process.between(za, zb, task)
-        return out
+        return self.trusted(task) * out
 
     # ---- persistence (the booster's text apart)
 
@@ -253,6 +268,7 @@ class Ensemble:
             "weights": self.weights.tolist(),
             "left_out": self.left_out,
             "tasks_in_trees": self.tasks_in_trees,
+            "strange": self.strange,
         }
 
     @classmethod
@@ -267,11 +283,15 @@ class Ensemble:
             float(data["left_out"]),
             int(data["tasks_in_trees"]),
             trees.leaf_values(bag_booster),
+            float(data["strange"]),
         )
 
 
-def weigh(held: Held, prior: tuple[float, ...] = (0.7, 0.7, 0.7, 1.0, 1.0)) -> Floats:
-    """(M,) blend weights from held-out pairs: every scorer on its own scale first, then shrunk towards equal shares."""
+def weigh(held: Held, prior: tuple[float, ...] = (0.3, 0.3, 0.3, 0.3, 1.0, 1.0)) -> Floats:
+    """(M,) blend weights from held-out pairs: every scorer on its own scale first, then shrunk towards the shares of `prior`.
+
+    A scorer that has hardly found anything (its differences are under `_LEAST`, half a deviation of the outcome) keeps its size.
+    """
     if not len(held.better):
         return np.ones(len(SCORERS)) / len(SCORERS)
     scale = np.sqrt(np.average(held.gap**2, axis=0, weights=held.weight)) if held.weight.sum() > 0 else np.ones(len(SCORERS))
@@ -279,8 +299,9 @@ def weigh(held: Held, prior: tuple[float, ...] = (0.7, 0.7, 0.7, 1.0, 1.0)) -> F
     out = np.zeros(len(SCORERS))
     if not alive.any():
         return out
-    found = weights(held.gap[:, alive] / scale[alive], held.better, held.weight, held.size, np.array(prior)[alive].tolist())
-    out[alive] = found / scale[alive]
+    size = np.maximum(scale, _LEAST)[alive]
+    found = weights(held.gap[:, alive] / size, held.better, held.weight, held.size, np.array(prior)[alive].tolist())
+    out[alive] = found / size
     return out
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ranker.compare import LearningToCompare
 
 
+NEW_TASK = "the ranker was not fitted on this task: its odds are drawn towards even"
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The answer to "is a or b better?".
@@ -136,6 +139,8 @@ def explain(ranker: LearningToCompare, left: Side, right: Side) -> Comparison:
     extra = sorted({k for row, have in ((a, found[0]), (b, found[1])) for k in row if k not in have.values()})
     if extra:
         notes.append(f"not known to the ranker, ignored: {', '.join(extra[:20])}")
+    if left.task < 0:
+        notes.append(NEW_TASK)
     outside = tuple(dict.fromkeys((*left.outside, *right.outside)))
     if outside:
         notes.append(f"unlike the training checkpoints: {', '.join(outside)}")

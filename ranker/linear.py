@@ -149,6 +149,27 @@ class Linear:
 
 
 @dataclass
+class Signs(Linear):
+    """What is known before any outcome: features of known direction vote, those that say the same share one vote.
+
+    `sign` holds the known directions. Nothing is fitted but the votes, sign x (R + 1)^-1 1 with R the correlation matrix of the
+    features turned their right way; on a table of a few checkpoints that is often all that can be known.
+    """
+
+    def fit(self, Z: Floats, t: Floats, w: Floats, unit: Ints, task: Ints, sign: Ints | None = None) -> Self:
+        self.weights, self.task_weights = np.zeros(Z.shape[1]), {}
+        known = np.flatnonzero(sign) if sign is not None else np.zeros(0, np.int64)
+        A = centred(np.nan_to_num(Z), w, unit)[:, known] * np.sqrt(w)[:, None]
+        size = np.sqrt((A**2).sum(0))
+        known, A = known[size > 1e-9], A[:, size > 1e-9]
+        if sign is not None and len(known):
+            turned = A / size[size > 1e-9] * sign[known]
+            votes = np.maximum(np.linalg.solve(turned.T @ turned + np.eye(len(known)), np.ones(len(known))), 0)
+            self.weights[known] = sign[known] * votes / max(float(votes.sum()), 1e-12)
+        return self
+
+
+@dataclass
 class Single(Linear):
     """One feature at a time, averaged by evidence: on a small table, the best single feature with the doubt about which one it
     is.

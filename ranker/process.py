@@ -101,7 +101,7 @@ class Process:
         loose = np.array([1.5, 1.5, 1.0, 0.7, 1.5, 1.5])
         free = np.arange(6) if several else np.arange(4)
         if not several:
-            prior[5] = -20.0  # one row per checkpoint: nothing to share
+            prior[4], prior[5] = 20.0, -20.0  # one task, one row per checkpoint: nothing to share
         inner = X @ X.T
         distance = np.maximum(np.diag(inner)[:, None] + np.diag(inner)[None] - 2 * inner, 0)
         linear = inner / self.size

@@ -2,7 +2,7 @@
 
 A number x becomes ``soft((t(x) - centre) / spread)``: t is the form that its name asks for (the logarithm of a perplexity), or
 the logarithm where a positive column is far from symmetric; centre and spread are the median and the normal-consistent
-interquartile range of the rows that it is compared with; ``soft`` leaves [-2, 2] alone and grows like a logarithm beyond.
+interquartile range of the rows that it is compared with; ``soft`` leaves [-2, 2] alone and bends what lies beyond towards 4.
 
 Rows to compare with ("context"): in fitting, the rows of the same zoo and task. In answering, the zoo that the question comes
 from: its statistics are mixed with the training ones as if the latter were `_PRIOR` rows more (`_PRIOR_OUTSIDE` where the zoo
@@ -31,6 +31,7 @@ from ranker.vocabulary import Meaning, meaning, resolve
 _PRIOR = 8.0
 _PRIOR_OUTSIDE = 1.0
 _IQR = 1.3489795
+_LARGEST = 1e100
 _RANKED = 8
 _RANK_SHARE = 0.5
 
@@ -43,9 +44,9 @@ def normal_scores(values: Floats, ordered: Floats) -> Floats:
 
 
 def soft(z: Floats) -> Floats:
-    """Identity on [-2, 2], logarithmic beyond, odd and smooth at the seam; NaN stays NaN."""
+    """Identity on [-2, 2], bent beyond and never past 4, odd and smooth at the seam; NaN stays NaN."""
     size = np.abs(z)
-    return np.where(size <= 2, z, np.sign(z) * (2 + np.log1p(np.maximum(size - 2, 0))))
+    return np.where(size <= 2, z, np.sign(z) * (4 - 2 / np.sqrt(1 + np.maximum(size - 2, 0))))
 
 
 def spread_of(values: Floats) -> float:
@@ -178,6 +179,11 @@ class Standardiser:
                 feature += [k] * len(c.levels)
         self.feature = np.array(feature, np.int64)
         number = [c for c in self.columns if c.kind == "number"]
+        # The indicators of one text together weigh as one feature.
+        self._share = np.ones(len(self.names))
+        for k, c in enumerate(self.columns):
+            if c.kind == "text":
+                self._share[self.feature == k] = len(c.levels) ** -0.5
         self._centre = np.array([c.centre for c in number])
         self._spread = np.array([c.spread for c in number])
 
@@ -204,7 +210,7 @@ class Standardiser:
             if c.kind == "number":
                 if column is not None:
                     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-                    out[:, k] = _form_for(c, found[c.name]).apply(np.where(np.isfinite(values), values, np.nan))
+                    out[:, k] = _form_for(c, found[c.name]).apply(_finite(values))
                 continue
             width = len(c.levels)
             if column is not None:
@@ -232,7 +238,7 @@ class Standardiser:
                     except (TypeError, ValueError):
                         number = float("nan")
                     if np.isfinite(number):
-                        out[k] = _form_for(c, found[c.name]).of(number)
+                        out[k] = _form_for(c, found[c.name]).of(min(max(number, -_LARGEST), _LARGEST))
                 continue
             width = len(c.levels)
             if value is not None and value == value:
@@ -270,7 +276,7 @@ class Standardiser:
 
     def standardise(self, raw: Floats, context: Context) -> Floats:
         """(n, d) standardised matrix; NaN where a feature is missing."""
-        out = raw.copy()
+        out = raw * self._share
         out[:, : self.n_numbers] = soft((raw[:, : self.n_numbers] - context.centre) / context.spread)
         for k, ordered in enumerate(context.ordered):
             if len(ordered) >= _RANKED:
@@ -306,6 +312,11 @@ def _form_for(column: Column, offered: str) -> Meaning:
     return Meaning("", column.form)
 
 
+def _finite(values: Floats) -> Floats:
+    """NaN where there is no number; figures whose squares are no numbers are cut."""
+    return np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), np.nan)
+
+
 def _fit_number(name: str, values: Floats, unit: Ints) -> Column:
     known = meaning(name)
     given = values[np.isfinite(values)]
@@ -316,7 +327,7 @@ def _fit_number(name: str, values: Floats, unit: Ints) -> Column:
         logs = np.log(given)
         if abs(_lean(logs)) < abs(_lean(given)):
             form = "log"
-    x = Meaning("", form).apply(np.where(np.isfinite(values), values, np.nan))
+    x = Meaning("", form).apply(_finite(values))
     centres, spreads = [], []
     for u in np.unique(unit):
         own = x[unit == u]

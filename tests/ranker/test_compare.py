@@ -233,7 +233,7 @@ def test_saving_and_loading_changes_no_answer(ranker: LearningToCompare, tmp_pat
         lambda f: (f / "booster.txt").write_text("tree\n"),
         lambda f: (f / "ranker.json").write_text("{}"),
         lambda f: (f / "ranker.json").write_text("{"),
-        lambda f: (f / "ranker.json").write_text((f / "ranker.json").read_text().replace('"format": 2', '"format": 99')),
+        lambda f: (f / "ranker.json").write_text((f / "ranker.json").read_text().replace('"format": 3', '"format": 99')),
         lambda f: (f / "ranker.json").write_text((f / "ranker.json").read_text().replace('"standardiser"', '"other"')),
         lambda f: (f / "ranker.json").write_bytes(b"\xff\xfe\x00"),
     ],
