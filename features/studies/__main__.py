@@ -11,6 +11,7 @@ from features.studies.material import material
 from features.studies.prompts import prompt_page
 from features.studies.related import related
 from features.studies.selection import selection
+from features.studies.tasks import task_page
 from features.zoo import Zoo
 
 
@@ -18,11 +19,11 @@ def main() -> None:
     """Read the arguments, make the page, write it."""
     parser = argparse.ArgumentParser(prog="python -m features.studies", description="Training dynamics on one's own checkpoints.")
     commands = parser.add_subparsers(dest="study", required=True)
-    for name in ("selection", "relatedness", "prompts"):
+    for name in ("selection", "relatedness", "prompts", "tasks"):
         command = commands.add_parser(name)
         command.add_argument("-o", "--out", type=Path, required=True)
-        if name == "prompts":
-            command.add_argument("tables", type=Path, nargs="+")
+        if name in ("prompts", "tasks"):
+            command.add_argument("tables", type=Path, nargs="+" if name == "prompts" else 1)
             continue
         if name == "selection":
             command.add_argument("zoo", type=Path)
@@ -45,6 +46,8 @@ def main() -> None:
             page = selection(found, repetitions=given.repetitions, designed=given.designed_on)
         elif given.study == "prompts":
             page = prompt_page(given.tables)
+        elif given.study == "tasks":
+            page = task_page(given.tables[0])
         else:
             runs = [Zoo.read(path) for path in given.runs]
             pairs = [(one, other) for one, other in given.pair or [("sst2", "imdb")]]

@@ -75,7 +75,7 @@ def selection(found: Material, *, repetitions: int, designed: Collection[str] = 
         )
         for label, study in studies.items():
             page.text(f"Ranking by {label}: pairs right, and the difference to random with its interval.")
-            page.table(_table(study))
+            page.table(as_table(study))
             summary += _wins(title, label, study)
     page.heading("What it says")
     for line in _said(summary):
@@ -83,7 +83,8 @@ def selection(found: Material, *, repetitions: int, designed: Collection[str] = 
     return page
 
 
-def _table(study: Study) -> pd.DataFrame:
+def as_table(study: Study) -> pd.DataFrame:
+    """Selectors by budgets: pairs right, and the difference to random with its interval; bold where it excludes zero."""
     rows = []
     for selector, own in study.table.groupby("selector", sort=False):
         cells: dict[str, str] = {"selector": str(selector)}

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pytest
 
 from features.dynamics.trajectories import Trajectories
+from features.errors import DataError
 from features.studies.material import Material, quantity
 from features.studies.selection import selection
+from features.studies.tasks import task_page
 
 
 def task(name: str, checkpoints: int, seed: int) -> Trajectories:
@@ -38,3 +42,18 @@ def test_quantities_are_losses_lower_being_better() -> None:
     assert np.array_equal(quantity(one, "nll").nll, one.nll)
     assert np.allclose(quantity(one, "choice").nll, np.minimum(one.nll, -np.log(1e-9)))
     assert np.array_equal(quantity(one, "error").nll, 1 - one.correct)
+
+
+def test_a_few_tasks_of_a_published_table_are_judged_the_same_way(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    skill = rng.normal(size=16)
+    columns = {f"acc_{i}": 0.5 + 0.1 * (skill if i < 6 else 0) + 0.02 * rng.normal(size=16) for i in range(46)}
+    frame = pd.DataFrame({"dataset": list("abcdefgh") * 2, "params": 1, "acc_mean": 0.5, **columns})
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    page = task_page(tmp_path / "table.csv", repetitions=3)
+    text = page.write(tmp_path / "page.md", as_html=False)[0].read_text()
+    assert "16 models of Gadre et al. 2024 in 8 groups" in text
+    assert "accuracies of 46 tasks" in text.replace("\n", " ")
+    frame[["dataset"]].to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(DataError, match="acc_TASK"):
+        task_page(tmp_path / "other.csv")
