@@ -216,8 +216,8 @@ def side(name: str, path: str) -> None:
 
     spec = json.loads(Path(path).read_text(encoding="utf-8"))
     torch.set_num_threads(spec.get("threads", 1))
-    for name in spec.get("models", []):  # what both sides import when they first load one, before their clocks start
-        kind = json.loads((Path(spec["paths"][name]) / "config.json").read_text(encoding="utf-8"))["model_type"]
+    for model in spec.get("models", []):  # what both sides import when they first load one, before their clocks start
+        kind = json.loads((Path(spec["paths"][model]) / "config.json").read_text(encoding="utf-8"))["model_type"]
         importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
     found = {"ours": ours, "peer": peer, "memory": one_memory}[name](spec)
     sys.stdout.write("\nRESULT " + json.dumps(found) + "\n")
