@@ -30,7 +30,8 @@ class Probe:
     ``probe_R_loss`` and ``probe_R_acc`` at the end; ``probe_R_gain`` the loss that the probe has saved and ``probe_R_slope``
     the change of the loss per doubling of the examples, neither with a direction: a checkpoint that starts badly gains most;
     ``probe_R_law_loss`` the loss that the data law expects at all training examples; ``probe_R_gradient`` the mean norm of the
-    gradient; ``probe_R_share`` the cost as a share of full fine-tuning.
+    gradient; ``probe_R_share`` the cost as a share of full fine-tuning. The curve itself is kept under ``probe_R``: the arrays of
+    `Curve`, so that a law can be fitted again without training.
     """
 
     name: ClassVar[str] = "probe"
@@ -98,6 +99,7 @@ class Probe:
         curve = short_run(
             session.model, task, drawn, held, budget, recipe=recipe, learning_rate=self.learning_rate, seed=self.seed
         )
+        session.keep(prefix, examples=curve.examples, losses=curve.losses, gradients=curve.gradients, right=curve.right)
         return [
             *of_curve(curve, prefix, len(train)),
             Feature(f"{prefix}_share", budget.share, count=len(curve.gradients)),

@@ -133,6 +133,10 @@ def test_too_small_a_budget_is_a_named_error_and_a_row(loaded, task):
 def test_the_features_of_a_probe(loaded, task, name):
     session = Session(checkpoint=Checkpoint(name=name, model=name), model=loaded[name], corpora=None, task=task)
     rows = {row.name: row for row in Probe(share=0.1, recipes=("full", "last-layer")).measure(session)}
+    for recipe in ("full", "last_layer"):
+        kept = session.kept[f"probe_{recipe}"]
+        assert kept["losses"].shape == (len(kept["examples"]), rows[f"probe_{recipe}_loss"].count)
+        assert kept["losses"][-1].mean() == pytest.approx(rows[f"probe_{recipe}_loss"].value)
     parts = ("loss", "gain", "gradient", "slope", "acc", "law_loss", "share")
     assert set(rows) == {f"probe_{recipe}_{part}" for recipe in ("full", "last_layer") for part in parts}
     for feature, row in rows.items():
