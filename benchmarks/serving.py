@@ -5,6 +5,7 @@
 
 Both run under uvicorn in one process each, asked in alternating rounds by wrk over 8 connections on one thread. `same question`
 repeats one body (answered from memory after the first time); `new questions` changes a feature each time: all are computed.
+`cpu_ms` is the server's processor time per request, which tells more than the rate where the machine has other work.
 """
 
 from __future__ import annotations
@@ -106,6 +107,12 @@ def wrk(url: str, folder: Path, seconds: int, *, new: bool) -> dict[str, float]:
     return {"rate": rate, "p50": p50, "p99": p99, "requests": requests}
 
 
+def processor_seconds(process: subprocess.Popen[bytes]) -> float:
+    """Of a process so far, all its threads together."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def throughput(folder: Path, rounds: int, seconds: int) -> dict[str, Any]:
     """Alternating rounds against both services; medians over rounds."""
     (folder / "echo.py").write_text(ECHO)
@@ -113,21 +120,23 @@ def throughput(folder: Path, rounds: int, seconds: int) -> dict[str, Any]:
     echo, echo_url = started([sys.executable, "-c", RUN_ECHO, str(folder / "metrics")], folder)
     ours, our_url = started([sys.executable, "-m", "serving.cli", "serve", "--port", "0"], folder)
     kinds = {
-        "bare echo": (echo_url, False),
-        "foretune, same question": (our_url, False),
-        "foretune, new questions": (our_url, True),
+        "bare echo": (echo, echo_url, False),
+        "foretune, same question": (ours, our_url, False),
+        "foretune, new questions": (ours, our_url, True),
     }
     try:
-        for url, new in kinds.values():
+        for _, url, new in kinds.values():
             wrk(url, folder, 1, new=new)
         found: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
         for _ in range(rounds):
-            for name, (url, new) in kinds.items():
-                before = from_memory(our_url)
-                found[name].append(wrk(url, folder, seconds, new=new))
+            for name, (process, url, new) in kinds.items():
+                before, spent = from_memory(our_url), processor_seconds(process)
+                run = wrk(url, folder, seconds, new=new)
+                run["cpu_ms"] = (processor_seconds(process) - spent) / run["requests"] * 1e3
+                found[name].append(run)
                 assert not new or from_memory(our_url) == before, "a new question was answered from memory"
         result: dict[str, Any] = {
-            name: {key: round(statistics.median(r[key] for r in runs), 2) for key in ("rate", "p50", "p99")}
+            name: {key: round(statistics.median(r[key] for r in runs), 2) for key in ("rate", "p50", "p99", "cpu_ms")}
             for name, runs in found.items()
         }
         bare = result["bare echo"]
@@ -135,20 +144,21 @@ def throughput(folder: Path, rounds: int, seconds: int) -> dict[str, Any]:
             result[name] |= {
                 "share_of_bare": round(result[name]["rate"] / bare["rate"], 2),
                 "p99_ratio": round(result[name]["p99"] / bare["p99"], 2),
+                "cpu_share": round(result[name]["cpu_ms"] / bare["cpu_ms"], 2),
             }
         many = [
             {"name": f"c{i}", "features": {"ppl_clm": 8 + (i * 7919 % 1000) / 40, "ppl_sc": 9.0, "kshot_acc": 0.3 + i / 3000}}
             for i in range(1000)
         ]
-        spent = []
+        times = []
         for k in range(5):
             many[0]["features"]["ppl_sc"] = 9.1 + k  # type: ignore[index]
             began = time.perf_counter()
             assert ask(our_url, "/v1/rank", {"task": "cms", "candidates": many})["total"] == 1000
-            spent.append(time.perf_counter() - began)
+            times.append(time.perf_counter() - began)
         result["rank of 1,000 candidates, seconds"] = {
-            "median": round(statistics.median(spent), 3),
-            "worst": round(max(spent), 3),
+            "median": round(statistics.median(times), 3),
+            "worst": round(max(times), 3),
         }
         return result
     finally:

@@ -101,6 +101,9 @@ def retrain(
     rollback: Annotated[bool, typer.Option("--rollback", help="Give the alias champion back to the version before.")] = False,
     name: Annotated[str, typer.Option("--name", help="Name in the MLflow registry.")] = "foretune-ranker",
     margin: Annotated[float | None, typer.Option("--margin", min=0, help="Accuracy that the challenger must win by.")] = None,
+    confidence: Annotated[
+        float | None, typer.Option("--confidence", min=0, max=1, help="Probability with which it must be the better one.")
+    ] = None,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Fit a challenger from MLflow alone.
@@ -115,8 +118,8 @@ def retrain(
 
     if dry_run and rollback:
         raise UserError("--dry-run and --rollback exclude each other", remedy="give one of them")
-    settings: dict[str, Any] = {} if margin is None else {"margin": margin}
-    decision = run(name=name, dry_run=dry_run, rollback=rollback, root=root(), **settings)
+    settings = {key: value for key, value in (("margin", margin), ("confidence", confidence)) if value is not None}
+    decision = run(name=name, dry_run=dry_run, rollback=rollback, root=root(), **settings)  # type: ignore[arg-type]
     emit(decision.to_dict(), as_json=as_json, text=str(decision))
 
 

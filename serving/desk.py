@@ -65,8 +65,8 @@ class Desk:
         self.rankings = self.hits = 0
         self.ready = False
         self._drift = (-1, Drift({}))
-        self._cache: OrderedDict[Any, tuple[bytes, dict[str, Any]]] = OrderedDict()
-        self._rank_cache: OrderedDict[Any, dict[str, Any]] = OrderedDict()
+        self._cache: OrderedDict[Any, tuple[bytes, dict[str, Any], tuple[tuple[str, bool], ...]]] = OrderedDict()
+        self._rank_cache: OrderedDict[Any, tuple[dict[str, Any], pd.DataFrame]] = OrderedDict()
         self._known: tuple[Any, dict[str, Any], dict[tuple[str, str], Side]] = (None, {}, {})
         self._reloading = threading.Lock()
 
@@ -100,10 +100,16 @@ class Desk:
     @property
     def drift(self) -> Drift:
         """Counts for the ranker that answers now."""
-        snapshot = self.watch.snapshot
-        if self._drift[0] != snapshot.generation:
-            self._drift = (snapshot.generation, Drift(snapshot.ranker.card_))
-        return self._drift[1]
+        return self._drift_of(self.watch.snapshot)
+
+    def _drift_of(self, snapshot: Snapshot) -> Drift:
+        """Counts for the ranker that a request began with: a swap in between must not mix two rankers' ranges."""
+        known = self._drift
+        if known[0] != snapshot.generation:
+            known = (snapshot.generation, Drift(snapshot.ranker.card_))
+            if snapshot.generation > self._drift[0]:
+                self._drift = known
+        return known[1]
 
     def compare(self, task: str, a: str | Checkpoint, b: str | Checkpoint) -> bytes:
         """Answer ``POST /v1/compare`` as JSON; from memory where the same was asked of the same ranker.
@@ -119,15 +125,16 @@ class Desk:
             left, right = self._sides(snapshot, book, task, a, b)
             names = [c if isinstance(c, str) else c.name for c in (a, b)]
             answer = answers.between(snapshot, (names[0], left), (names[1], right), task=task)
-            found = (json.dumps(answer, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace"), answer)
+            text = json.dumps(answer, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+            found = (text, answer, self._drift_of(snapshot).marks(left.features, right.features))
             self._cache[key] = found
             if len(self._cache) > self.CACHE:
                 self._cache.popitem(last=False)
-            self.drift.saw(left.features, right.features)
             self.ledger.answered(answer)
         else:
             self.hits += 1
         answer = found[1]
+        self._drift_of(snapshot).count(found[2])
         self.decided["too_close" if answer["too_close"] else ("a" if answer["probability"] > 0.5 else "b")] += 1
         return found[0]
 
@@ -183,13 +190,16 @@ class Desk:
                 remedy=f"at most {self.settings.max_candidates} in one ranking",
             )
         key = (snapshot.generation, book.revision, task, top_k, None if candidates is None else tuple(map(_key, candidates)))
-        whole = self._rank_cache.get(key)
-        if whole is None:
+        found = self._rank_cache.get(key)
+        if found is None:
             rows = book.catalogue.table(task) if candidates is None else _rows(book.catalogue, task, candidates)
-            whole = answers.rank(snapshot, rows, list(rows.index), task=task, top_k=top_k)
-            self._rank_cache[key] = whole
+            found = (answers.rank(snapshot, rows, list(rows.index), task=task, top_k=top_k), rows)
+            self._rank_cache[key] = found
             while len(self._rank_cache) > 32:
                 self._rank_cache.popitem(last=False)
+        whole, rows = found
+        if offset == 0:  # the pages that follow belong to the same question
+            self._drift_of(snapshot).count_rows(rows)
         self.rankings += 1
         page = whole["ranking"][offset : offset + limit]
         following = offset + limit

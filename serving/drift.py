@@ -5,8 +5,12 @@ Only values given under the name that the ranker was fitted with are counted: an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import threading
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Drift:
@@ -27,17 +31,37 @@ class Drift:
         self.seen = dict.fromkeys(self.ranges, 0)
         self.outside = dict.fromkeys(self.ranges, 0)
         self.questions = 0
+        self._lock = threading.Lock()
 
-    def saw(self, *sides: Mapping[str, Any]) -> None:
-        """Count the sides of one question."""
-        self.questions += 1
-        for features in sides:
-            for name, (low, high) in self.ranges.items():
-                value = features.get(name)
-                if isinstance(value, int | float):
-                    self.seen[name] += 1
-                    if not low <= value <= high:
-                        self.outside[name] += 1
+    def marks(self, *sides: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
+        """What `count` needs to know of a question: per side and feature that it has, the name and whether it lies outside."""
+        return tuple(
+            (name, not low <= value <= high)
+            for features in sides
+            for name, (low, high) in self.ranges.items()
+            if isinstance(value := features.get(name), int | float)
+        )
+
+    def count(self, marks: Iterable[tuple[str, bool]]) -> None:
+        """Count one question, asked for the first time or again."""
+        with self._lock:
+            self.questions += 1
+            for name, outside in marks:
+                self.seen[name] += 1
+                self.outside[name] += outside
+
+    def count_rows(self, rows: pd.DataFrame) -> None:
+        """Count one ranking of rows of features."""
+        marks = {}
+        for name, (low, high) in self.ranges.items():
+            if name in rows.columns and rows[name].dtype.kind in "fi":
+                values = rows[name].dropna()
+                marks[name] = (len(values), int(((values < low) | (values > high)).sum()))
+        with self._lock:
+            self.questions += 1
+            for name, (seen, outside) in marks.items():
+                self.seen[name] += seen
+                self.outside[name] += outside
 
     def report(self) -> dict[str, Any]:
         """``questions`` and per feature seen: the ``share`` outside, with the training range."""

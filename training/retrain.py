@@ -311,13 +311,18 @@ def _roll_back(name: str, root: Path | str | None, say: Callable[[str], None]) -
     current = tracking.alias_version(name, root=root)
     if current is None:
         raise UserError(f"{name!r} has no champion", where="rollback", remedy="fit one with `foretune train TABLE`")
-    previous = tracking.find_version(name, current, root=root).tags.get(PREVIOUS, "")
+    found = tracking.find_version(name, current, root=root)
+    previous = found.tags.get(PREVIOUS, "")
     if not previous:
         raise UserError(f"version {current} replaced no other", where="rollback", remedy="there is nothing to go back to")
     tracking.find_version(name, previous, root=root)
-    if not tracking.move_alias(name, previous, expected=current, root=root):
-        raise FailedError("the champion moved meanwhile", where="rollback", remedy="look at it and try again")
     reason = f"version {current} was rolled back to version {previous}"
+    # Said before it is done: killed in between, the next retraining finds a champion and not a version to bring back.
+    before = {key: found.tags.get(key, "") for key in (DECISION, REASON)}
     tracking.tag_version(name, current, {DECISION: "rolled back", REASON: reason}, root=root)
-    say(reason)
+    say(f"1 record: {reason}")
+    if not tracking.move_alias(name, previous, expected=current, root=root):
+        tracking.tag_version(name, current, before, root=root)
+        raise FailedError("the champion moved meanwhile", where="rollback", remedy="look at it and try again")
+    say(f"2 alias: champion is version {previous}")
     return Decision("rolled back", reason, name, previous, current)

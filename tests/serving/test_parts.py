@@ -116,10 +116,15 @@ def test_only_so_many_answers_are_kept(tmp_path: Path) -> None:
 
 def test_drift_is_the_share_outside_the_training_range() -> None:
     drift = Drift({"ranges": {"ppl_clm": [5.0, 50.0], "kshot_acc": [0.2, 0.8]}})
-    drift.saw({"ppl_clm": 10.0}, {"ppl_clm": 500.0, "unknown": 3.0})
+    marks = drift.marks({"ppl_clm": 10.0}, {"ppl_clm": 500.0, "unknown": 3.0})
+    drift.count(marks)
     report = drift.report()
     assert report["questions"] == 1
     assert report["features"] == {"ppl_clm": {"seen": 2, "outside": 1, "share": 0.5, "range": [5.0, 50.0]}}
+    drift.count(marks)  # asked again
+    drift.count_rows(pd.DataFrame({"ppl_clm": [1.0, 6.0, None], "objective": ["clm", "sc", None]}))
+    assert drift.report()["questions"] == 3
+    assert drift.report()["features"]["ppl_clm"] == {"seen": 6, "outside": 3, "share": 0.5, "range": [5.0, 50.0]}
 
 
 def test_a_table_is_known_per_task_and_missing_features_are_left_out(tmp_path: Path) -> None:

@@ -191,7 +191,12 @@ def test_kill_9_at_every_step_loses_nothing_and_never_half_moves_the_alias(misle
     assert quick().action == "unchanged"  # it settles what was moved but not recorded
     assert tracking.find_version("foretune-ranker", "2").tags["foretune.decision"] == "promoted"
     assert len(tracking.versions()) == 2
-    assert quick(rollback=True).champion == "1"
+    steps.kill_at("1 record", retrain, PRELOAD, rollback=True, root=misled)
+    assert tracking.champion()[1]["version"] == "2"
+    steps.kill_at("2 alias", retrain, PRELOAD, rollback=True, root=misled)
+    assert tracking.champion()[1]["version"] == "1"
+    assert tracking.find_version("foretune-ranker", "2").tags["foretune.decision"] == "rolled back"
+    assert quick().action == "unchanged"  # what was rolled back does not come again on the same table
 
 
 def test_a_pending_verdict_that_newer_outcomes_overtook_is_abandoned(misled: Path) -> None:
