@@ -122,6 +122,26 @@ def test_kriging_ranks_checkpoints_that_it_never_saw_better_than_random() -> Non
     assert np.mean(gains) - 2 * np.std(gains) / np.sqrt(12) > 0
 
 
+def test_kriging_covers_classes_whose_levels_move_apart_and_weighs_them_by_their_share() -> None:
+    """Checkpoints that differ in which label word they prefer: two examples of one class would say nothing of the whole."""
+    rng = np.random.default_rng(0)
+    strata = np.repeat(["a", "b", "c"], [40, 20, 40])
+    levels = rng.normal(size=(12, 3))[:, np.unique(strata, return_inverse=True)[1]]
+    losses = 5 + levels + 0.1 * rng.normal(size=(12, 100))
+    subset = select("kriging", losses, 3, strata=strata)
+    assert set(strata[subset.index]) == {"a", "b", "c"}
+    weights = dict(zip(strata[subset.index], subset.weights, strict=True))
+    assert [weights[k] for k in "abc"] == pytest.approx([0.4, 0.2, 0.4], abs=0.08)
+
+
+def test_small_tasks_do_not_bias_a_random_subset() -> None:
+    """Drawn in proportion to the target, so that each example of a small task counts for more, and weighed to undo it."""
+    losses = np.concatenate([np.full((3, 20), 1.0), np.full((3, 180), 2.0)], axis=1)
+    tasks = np.repeat(["small", "large"], [20, 180])
+    estimates = [s.weights @ losses[0, s.index] for s in (select("random", losses, 20, tasks=tasks, seed=i) for i in range(400))]
+    assert np.mean(estimates) == pytest.approx(1.5, abs=0.02)
+
+
 def test_anchor_weights_are_cluster_sizes_and_twins_do_not_break_it() -> None:
     base = benchmark(10, 5)
     subset = select("anchor-points", np.repeat(base, [5, 4, 3, 2, 1], axis=1), 5)
