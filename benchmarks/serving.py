@@ -83,7 +83,7 @@ def wrk(url: str, folder: Path, seconds: int, *, new: bool) -> dict[str, float]:
         {"task": "cms", "a": {"name": "a", "features": {"ppl_sc": 9.1, "kshot_acc": 0.61, "ppl_clm": 0}}, "b": B}
     )
     body = (
-        "string.gsub(template, '\"ppl_clm\": 0}', string.format('\"ppl_clm\": %.7f}', 5 + math.random() * 20))"
+        "string.gsub(template, '\"ppl_clm\": 0}', string.format('\"ppl_clm\": %.13f}', 5 + math.random() * 20))"
         if new
         else "template"
     )

@@ -71,7 +71,7 @@ class Settings:
         for key, value in given.items():
             if value is not None:
                 env[f"FORETUNE_{key.upper()}"] = str(value)
-        root = Path(env.get("FORETUNE_ROOT") or ".").absolute()
+        root = Path(env.get("FORETUNE_ROOT") or _here(env)).absolute()
         table = env.get("FORETUNE_TABLE") or None
         if table is not None and ("/" in table or "." in table):
             table = str(_file("FORETUNE_TABLE", table))
@@ -106,6 +106,13 @@ class Settings:
             "FORETUNE_RANKER": self.ranker,
         }
         return {key: str(value) for key, value in found.items() if value is not None}
+
+
+def _here(env: Mapping[str, str]) -> str:
+    """The folder that the command was started in: BentoML goes into the bento's own, where nothing should be written."""
+    started = env.get("PWD", "")
+    inside = BAKED.is_dir() and Path.cwd().resolve() == BAKED.parents[1].resolve()
+    return started if inside and started and Path(started).is_dir() else "."
 
 
 def _file(key: str, text: str | None) -> Path | None:

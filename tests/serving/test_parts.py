@@ -30,6 +30,17 @@ def test_settings_come_from_the_environment_and_the_command_line_wins(tmp_path: 
     assert "token" not in str(Settings.read({"FORETUNE_TOKEN": "x" * 20}).environment()).lower()
 
 
+def test_a_bento_writes_where_it_was_started_and_not_into_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    baked, started = tmp_path / "bento" / "src" / "serving" / "baked", tmp_path / "started"
+    baked.mkdir(parents=True)
+    started.mkdir()
+    monkeypatch.chdir(baked.parents[1])  # as BentoML does
+    assert Settings.read({"PWD": str(started)}).root == baked.parents[1]
+    monkeypatch.setattr("serving.settings.BAKED", baked)
+    assert Settings.read({"PWD": str(started)}).root == started
+    assert Settings.read({"PWD": str(started), "FORETUNE_ROOT": str(tmp_path)}).root == tmp_path
+
+
 @pytest.mark.parametrize(
     "environment",
     [
