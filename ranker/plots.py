@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ranker.compare import LearningToCompare
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
+def new_figure(width: float, height: float) -> tuple[Figure, Any]:
+    """A figure of so many inches and its axes, drawn without a screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -33,7 +34,7 @@ def accuracy_by_gap(result: dict[str, Any], task: str | None = None) -> Figure:
     task : of the result; their mean where left out
     """
     figures = _figures(result, task)
-    figure, axes = _figure(5.5, 3.6)
+    figure, axes = new_figure(5.5, 3.6)
     for name, one in figures.items():
         values = [np.nan if v is None else v for v in one["by_gap"]]
         axes.plot(range(1, 6), values, marker="o", label=name)
@@ -48,7 +49,7 @@ def accuracy_by_gap(result: dict[str, Any], task: str | None = None) -> Figure:
 def calibration(result: dict[str, Any], task: str | None = None) -> Figure:
     """Share of held-out pairs that were right against the confidence they were given, one line per method."""
     figures = _figures(result, task)
-    figure, axes = _figure(4.2, 4.0)
+    figure, axes = new_figure(4.2, 4.0)
     axes.plot([0.5, 1], [0.5, 1], color="grey", linewidth=0.8, linestyle=":")
     for name, one in figures.items():
         points = one.get("reliability")
@@ -68,7 +69,7 @@ def calibration(result: dict[str, Any], task: str | None = None) -> Figure:
 def importance(ranker: LearningToCompare, most: int = 20) -> Figure:
     """Root mean square contribution of each feature to the log-odds of training pairs."""
     ordered = sorted(ranker.importance_.items(), key=lambda item: item[1])[-most:]
-    figure, axes = _figure(5.5, 0.8 + 0.28 * len(ordered))
+    figure, axes = new_figure(5.5, 0.8 + 0.28 * len(ordered))
     axes.barh([name for name, _ in ordered], [value for _, value in ordered])
     axes.set_xlabel("root mean square contribution to the log-odds")
     return figure

@@ -146,6 +146,13 @@ def configurations_of(df: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     return [c for c in columns if not is_number(df[c]) or meaning(c).configuration]
 
 
+def proxies_of(df: pd.DataFrame) -> list[str]:
+    """The features that were measured on the checkpoint and differ between checkpoints: numbers that are no configurations."""
+    columns = [str(c) for c in df.columns if c not in RESERVED]
+    known = set(configurations_of(df, columns))
+    return [c for c in columns if c not in known and is_number(df[c]) and df.groupby("task")[c].nunique().max() > 1]
+
+
 def widen(features_long: pd.DataFrame, tasks: Sequence[str] | None = None, where: str = "features") -> pd.DataFrame:
     """Long feature rows to one row per (zoo, task, checkpoint), one column per feature; the half of `join` that needs no outcome.
 

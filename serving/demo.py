@@ -1,4 +1,4 @@
-"""`foretune demo`: the whole story, offline, with the product's own commands on checkpoints that it pre-trains on the spot.
+"""`foretune demo`: the whole story, offline, with the product's own commands on the zoo of eight checkpoints that ships.
 
 Every line that starts with `$` is a command that you could have typed in the demo's folder; what follows is its own output.
 Nothing is faked and nothing is tuned: where the prediction is wrong, the last table says so. Run again, it goes on where it
@@ -38,17 +38,17 @@ def demo(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{(folder / 'mlruns' / 'mlflow.db').resolve()}"
     with _inside(folder):
-        _chapter("1. The default ranker: fitted on 50 published checkpoints, judged on held-out ones, registered in MLflow")
+        _chapter("1. The default ranker: fitted on the tables that ship, judged on held-out checkpoints, registered in MLflow")
         if Path("mlruns/.champion").exists():
             print("registered by an earlier run of the demo")
         else:
             _run("train")
             Path("mlruns/.champion").touch()
 
-        _chapter("2. A zoo: six tiny checkpoints, really pre-trained on text that this installation has")
-        _run("zoo build demo -o zoo")
-        from training import demo_tasks
+        _chapter("2. A zoo: the eight tiny checkpoints that ship, really pre-trained with seven objectives on free text")
+        from training import demo_tasks, shipped
 
+        print(f"copied {shipped.copy(Path('zoo'))}; `foretune zoo build RECIPE` makes more")
         demo_tasks.write("tasks", TASKS, train=800, test=300, features=120)
         tasks = " ".join(f"--task tasks/{name}.yaml" for name in TASKS)
 

@@ -60,6 +60,7 @@ def build(
     only: Collection[str] | None = None,
     device: str = "auto",
     progress: bool = True,
+    wait: bool = False,
     on_variant: Callable[[Record], None] | None = None,
 ) -> BuildReport:
     """Pre-train the variants of a recipe, in its order.
@@ -74,12 +75,13 @@ def build(
     only : names of the variants to build in this call; default: all
     device : "auto" or "cpu"
     progress : a bar on stderr with the time left
+    wait : where another build is at work in the folder, wait until it ends
     on_variant : called with the record of each variant finished by this call, after it is durable (the place for MLflow)
 
     Raises
     ------
     ManifestError : the recipe is wrong, or the folder holds variants made otherwise
-    StoreError : another build is at work in the folder
+    StoreError : another build is at work in the folder, and `wait` is off
 
     A variant that fails (its loss is not finite, say) is a row of the report; the others go on.
     """
@@ -89,7 +91,7 @@ def build(
     started = time.time()
     deadline = None if time_budget is None else started + 60 * time_budget
     report = BuildReport(folder / "zoo.yaml")
-    with _alone(folder):
+    with _alone(folder, wait):
         streams = Streams.prepare(plan, folder, Path(corpora) if corpora is not None else plan.path.parent)
         runs = plan.runs()
         todo = [place for place, run in enumerate(runs) if not _finished(plan, streams, folder, run, place)]
@@ -299,14 +301,14 @@ def _replace(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, wait: bool) -> Iterator[None]:
     """Hold the folder: one build at a time. The other ranks of one distributed build share rank 0's hold."""
     if os.environ.get("RANK", "0") != "0":
         yield
         return
     with (folder / ".lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             raise StoreError(
                 "another build is at work here", where=str(folder), remedy="wait for it, or build into another folder"

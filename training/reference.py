@@ -3,7 +3,8 @@
     python -m training.reference reference -o DIR --corpora DIR --tasks DIR --table ranker/reference/foretune_zoo.csv
 
 Each stage of each variant is durable before the next begins, and what is there is not done again: stop it when you like, start it
-again with the same words. The table grows by one variant at a time; a variant is in it when all of it is done.
+again with the same words. Several may be at work in one folder, each on variants of its own. The table grows by one variant at a
+time; a variant is in it when all of it is done.
 
 The tasks are `training/recipes/tasks/*.yaml`; their data files are looked for in the folder given (docs/zoo.md
 names the sources).
@@ -12,9 +13,12 @@ names the sources).
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +73,7 @@ def measure(out: Path, name: str, on: list[Task], seeds: int) -> None:
     """Features and outcomes of one finished variant, as `rows/NAME.features.csv` and `rows/NAME.outcomes.csv`."""
     import pandas as pd
 
-    from features.extract import extract
+    from features.extract import EXTRACTORS, extract
     from features.zoo import Zoo
     from training.finetune import finetune
 
@@ -78,7 +82,9 @@ def measure(out: Path, name: str, on: list[Task], seeds: int) -> None:
     (out / "rows").mkdir(exist_ok=True)
     features, outcomes = out / "rows" / f"{name}.features.csv", out / "rows" / f"{name}.outcomes.csv"
     if not features.exists():
-        found = extract(one, on, store=out / "features.db", limit=FEATURE_EXAMPLES, device="cpu", progress=False)
+        found = extract(
+            one, on, features=EXTRACTORS, store=out / "features.db", limit=FEATURE_EXAMPLES, device="cpu", progress=False
+        )
         for failure in found.failed:
             print(f"{name}: {failure}", file=sys.stderr, flush=True)
         _write(found.rows, features)
@@ -111,6 +117,20 @@ def table(out: Path) -> pd.DataFrame | None:
         for kind in ("features", "outcomes")
     )
     return join(features, outcomes)
+
+
+def costs(out: Path) -> pd.DataFrame:
+    """What each number cost: `task` ("" for a checkpoint's own), `name` of a feature or "finetune", mean `seconds`."""
+    import pandas as pd
+
+    done = [file.name.removesuffix(".outcomes.csv") for file in sorted((out / "rows").glob("*.outcomes.csv"))]
+    features = pd.concat(
+        [pd.read_csv(out / "rows" / f"{n}.features.csv", keep_default_na=False) for n in done], ignore_index=True
+    )
+    features = features[(features["error"] == "") & (features["seconds"] != "")].astype({"seconds": float})
+    runs = pd.concat([pd.read_csv(out / "rows" / f"{n}.outcomes.csv") for n in done], ignore_index=True).assign(name="finetune")
+    both = pd.concat([part[["task", "name", "seconds"]] for part in (features, runs)], ignore_index=True)
+    return both.groupby(["task", "name"], as_index=False, sort=False)["seconds"].mean().round(5)
 
 
 def noise(out: Path) -> pd.DataFrame:
@@ -151,6 +171,19 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
     os.replace(draft, path)
 
 
+@contextmanager
+def _claimed(out: Path, name: str) -> Iterator[bool]:
+    """Whether a variant is this worker's; another that is at work on it keeps it until it ends, or dies."""
+    (out / "rows").mkdir(parents=True, exist_ok=True)
+    with (out / "rows" / f".{name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
 def run(
     recipe: str,
     out: Path,
@@ -161,18 +194,21 @@ def run(
     seeds: int,
     minutes: float | None,
 ) -> int:
-    """All of it, in the recipe's order; how many variants are complete at the end."""
+    """All that no other worker is at, in the recipe's order; how many variants are complete at the end."""
     plan = recipes.read(recipe)
     deadline = None if minutes is None else time.time() + 60 * minutes
     on = tasks(data, out / "tasks", names)
-    complete = 0
     for variant in plan.runs():
-        if not (out / "rows" / f"{variant.name}.outcomes.csv").exists():
+        with _claimed(out, variant.name) as ours:
+            if not ours or _complete(out, variant.name):
+                continue
             left = None if deadline is None else (deadline - time.time()) / 60
             if left is not None and left <= 0:
                 break
             started = time.time()
-            report = build(recipe, out, corpora=corpora, only=[variant.name], time_budget=left, device="cpu", progress=False)
+            report = build(
+                recipe, out, corpora=corpora, only=[variant.name], time_budget=left, device="cpu", progress=False, wait=True
+            )
             if variant.name in report.failed:
                 print(f"{variant.name}: {report.failed[variant.name]}", file=sys.stderr, flush=True)
                 continue
@@ -185,7 +221,6 @@ def run(
                 file=sys.stderr,
                 flush=True,
             )
-        complete += 1
         try:
             made = table(out)
         except DataError as error:  # the first variants may all have the same outcome
@@ -193,7 +228,12 @@ def run(
             continue
         if target is not None and made is not None:
             _write(made, target)
-    return complete
+            _write(costs(out), target.with_suffix(".costs.csv"))
+    return sum(_complete(out, variant.name) for variant in plan.runs())
+
+
+def _complete(out: Path, name: str) -> bool:
+    return (out / "rows" / f"{name}.outcomes.csv").exists()
 
 
 def main() -> None:
@@ -204,7 +244,9 @@ def main() -> None:
     parser.add_argument("--corpora", type=Path, required=True, help="folder of the recipe's corpus files")
     parser.add_argument("--tasks", type=Path, required=True, help="folder of the tasks' data files")
     parser.add_argument("--task", action="append", help="only this task; may be given several times")
-    parser.add_argument("--table", type=Path, help="comparison table (CSV) to write after each variant")
+    parser.add_argument(
+        "--table", type=Path, help="comparison table to write after each variant, TABLE.csv; TABLE.costs.csv beside it"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--time-budget", type=float, help="minutes")
     given = parser.parse_args()

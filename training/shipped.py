@@ -33,6 +33,12 @@ def path() -> Path:
     return FOLDER / "zoo.yaml"
 
 
+def copy(folder: Path) -> Path:
+    """Copy the shipped zoo into `folder`, where a newcomer may look at it and change it; its manifest."""
+    shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
+    return folder / "zoo.yaml"
+
+
 def pack(built: Path, folder: Path = FOLDER) -> int:
     """Copy the finished variants of a build into `folder`, one folder each, with manifest and held-out text; returns the bytes.
 

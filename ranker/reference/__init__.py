@@ -1,9 +1,12 @@
-"""Published tables that ship as data, and the ranker fitted on one of them that answers in a new installation.
+"""Tables that ship as data, and the ranker fitted on them that answers in a new installation.
 
 ``zeng2025``: Zeng et al. 2025, "Can pre-training indicators reliably predict fine-tuning outcomes of LLMs?" (arXiv 2504.12491,
 Tables 4 and 6): 50 language models of 1B parameters, continually pre-trained on 100B tokens with seven objectives, five learning
 rates, six data mixes; five proxies before, three outcomes after supervised fine-tuning. Its known defects (two pairs of twins,
 one failed run) are kept as published: `ranker.pairs.twins` and `ranker.pairs.far_out` find them, and fitting handles them.
+
+``foretune48``, ``free8``: our own zoos of small variants, every feature that we measure, three seeds of every outcome. Their data
+card is ``foretune48.md`` beside this file.
 """
 
 from __future__ import annotations
@@ -15,19 +18,20 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from features.errors import UnknownNameError
-from ranker.table import check
+from ranker.table import check, proxies_of
 
 if TYPE_CHECKING:
     from ranker.compare import LearningToCompare
 
-TABLES = ("zeng2025",)
+TABLES = ("zeng2025", "foretune48", "free8")
 PROXIES = ("inv_ppl_clm", "inv_ppl_sc", "kshot_cms", "kshot_rag", "kshot_cbqa")
 CONFIGURATION = ("objective", "data_mix", "learning_rate", "domain_tag", "length_filter")
 OUTCOMES = ("sft_cms", "sft_rag", "sft_cbqa")
+SHARED = ("ppl_clm", "ppl_sc", "kshot_acc")  # what the published table measured as our extractors do
 
 
 def load(name: str) -> pd.DataFrame:
-    """A reference table as a checked comparison table.
+    """A reference table as a checked comparison table, as it was published.
 
     ``zeng2025`` has 150 rows (50 checkpoints x tasks sft_cms, sft_rag, sft_cbqa), the five proxies as published (higher is
     better: perplexities inverted, accuracies in percent) and the five configuration columns.
@@ -36,31 +40,62 @@ def load(name: str) -> pd.DataFrame:
     ------
     UnknownNameError : no such table
     """
-    if name not in TABLES:
-        raise UnknownNameError(f"no reference table {name!r}", where="ranker.reference", remedy=f"tables: {', '.join(TABLES)}")
-    wide = pd.read_csv(Path(__file__).parent / f"{name}.csv")
-    rows = [
-        wide[list(CONFIGURATION + PROXIES)].assign(
-            task=task, checkpoint=[f"model-{m:02d}" for m in wide["model"]], outcome=wide[task]
-        )
-        for task in OUTCOMES
-    ]
-    table = pd.concat(rows, ignore_index=True)
-    return check(table[["task", "checkpoint", "outcome", *CONFIGURATION, *PROXIES]], where=f"reference table {name}")
+    table = pd.read_csv(_file(name))
+    if name == "zeng2025":
+        rows = [
+            table[list(CONFIGURATION + PROXIES)].assign(
+                task=task, checkpoint=[f"model-{m:02d}" for m in table["model"]], outcome=table[task]
+            )
+            for task in OUTCOMES
+        ]
+        table = pd.concat(rows, ignore_index=True)[["task", "checkpoint", "outcome", *CONFIGURATION, *PROXIES]]
+    return check(table, where=f"reference table {name}")
 
 
-def shared_vocabulary() -> pd.DataFrame:
-    """``zeng2025`` in the vocabulary of our own extractors: what the default ranker is fitted on.
+def costs(name: str) -> pd.DataFrame:
+    """What our own tables cost to measure: `task` ("" for a checkpoint's own features), `name` of a feature or "finetune",
+    `seconds` (mean over variants, one thread).
 
-    ``ppl_clm`` and ``ppl_sc`` are perplexities again; ``kshot_acc`` is the k-shot accuracy of the task's own kind, as a share.
+    Raises
+    ------
+    UnknownNameError : no such table, or one whose costs were not published
     """
-    table = load("zeng2025")
+    return pd.read_csv(_file(name, "costs"), keep_default_na=False)
+
+
+def _file(name: str, kind: str = "") -> Path:
+    file = Path(__file__).parent / f"{name}{f'.{kind}' if kind else ''}.csv"
+    if name not in TABLES or not file.is_file():
+        raise UnknownNameError(
+            f"no reference table {name!r}{f' with {kind}' if kind else ''}",
+            where="ranker.reference",
+            remedy=f"tables: {', '.join(TABLES)}",
+        )
+    return file
+
+
+def vocabulary(name: str) -> pd.DataFrame:
+    """A reference table in the vocabulary of our own extractors, proxies alone: what rankers for other zoos are fitted on.
+
+    ``ppl_clm`` and ``ppl_sc`` are perplexities; ``kshot_acc`` is the k-shot accuracy of the task's own kind, as a share. Sizes
+    and recipes are left out: within one of these zoos they are all the same, or mean nothing in another.
+    """
+    table = load(name)
+    if name != "zeng2025":
+        table = table.rename(columns={c: "ppl_sc" for c in table if c.startswith("ppl_sc_")})
+        keys = [c for c in ("task", "checkpoint", "outcome", "outcome_sd") if c in table]
+        return check(table[[*keys, *proxies_of(table)]], where=f"reference table {name}")
     own = {"sft_cms": "kshot_cms", "sft_rag": "kshot_rag", "sft_cbqa": "kshot_cbqa"}
     out = table[["task", "checkpoint", "outcome"]].copy()
     out["ppl_clm"] = 1 / table["inv_ppl_clm"]
     out["ppl_sc"] = 1 / table["inv_ppl_sc"]
     out["kshot_acc"] = [row[own[str(row["task"])]] / 100 for _, row in table.iterrows()]
     return check(out, where="reference table zeng2025")
+
+
+def shared_vocabulary() -> pd.DataFrame:
+    """What the default ranker is fitted on; see `vocabulary`."""
+    return vocabulary("zeng2025")
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from features.errors import ForetuneError
 
-STUDIES = ("zeng", "ibm", "nas", "rectified", "transfer", "small", "summary")
+STUDIES = ("zeng", "ibm", "nas", "rectified", "transfer", "small", "variants", "summary")
 _SPLITS = {"ibm": 5}
 
 
@@ -20,7 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument(
-        "--table", help="the published file, or a folder that holds it; zeng ships with the product; summary: the folder of pages"
+        "--table",
+        help="the published file, or a folder that holds it; zeng and variants ship; summary: the folder of pages",
     )
     parser.add_argument("-o", "--output", help="Markdown page to write; figures go beside it as .json (default: print)")
     parser.add_argument("--splits", type=int, help="random hold-outs (default 20; ibm 5)")

@@ -6,7 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -18,12 +21,18 @@ class Page:
     title, command : heading, and the line that regenerates the page
     blocks : Markdown paragraphs and tables, in order
     figures : the same numbers for machines
+    pictures : name -> (figure, where its block stands, what it shows)
     """
 
     title: str
     command: str
     blocks: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[str, tuple[Figure, int, str]] = field(default_factory=dict)
+
+    def picture(self, name: str, figure: Figure, shows: str) -> None:
+        """A picture after what was said so far, written as PNG beside the page."""
+        self.pictures[name] = (figure, len(self.blocks), shows)
 
     def text(self, paragraph: str) -> None:
         self.blocks.append(paragraph)
@@ -42,7 +51,13 @@ class Page:
     def write(self, path: Path) -> None:
         """The page at `path` and the figures beside it, as .json."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.markdown(), encoding="utf-8")
+        blocks = list(self.blocks)
+        for name, (figure, place, shows) in reversed(self.pictures.items()):
+            file = path.with_name(f"{path.stem}_{name}.png")
+            figure.savefig(file, dpi=90)
+            blocks.insert(place, f"![{shows}]({file.name})")
+        whole = Page(self.title, self.command, blocks)
+        path.write_text(whole.markdown(), encoding="utf-8")
         path.with_suffix(".json").write_text(json.dumps(rounded(self.figures), indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,24 @@ from ranker.pairs import Floats
 from ranker.reference import OUTCOMES, PROXIES, default_ranker, shared_vocabulary
 from ranker.studies import sources
 from ranker.studies.holdout import DRAWS
-from ranker.studies.page import Page, cell
+from ranker.studies.page import Page, cell, with_interval
 
 
-def _asked(ranker: LearningToCompare, df: pd.DataFrame, columns: list[str]) -> tuple[float, list[float | None], float]:
-    """Accuracy, its 95 % interval (bootstrap over checkpoints) and calibration error of a fitted ranker on a whole table."""
+@dataclass(frozen=True)
+class Answered:
+    """What a fitted ranker did on a whole table: accuracy and its 95 % interval (bootstrap over checkpoints), calibration error,
+    the share of pairs that it called and the share of those that were right (None where it called none).
+    """
+
+    accuracy: float
+    ci95: list[float | None]
+    ece: float
+    called: float
+    called_accuracy: float | None
+
+
+def asked(ranker: LearningToCompare, df: pd.DataFrame, columns: list[str]) -> Answered:
+    """Ask a fitted ranker about every pair of a table of which it has seen nothing but, as context, the features."""
     from ranker.blend import calibration_error
 
     group = grouping(df, None)
@@ -45,7 +59,10 @@ def _asked(ranker: LearningToCompare, df: pd.DataFrame, columns: list[str]) -> t
     draws = np.array([np.bincount(rng.choice(n, n), minlength=n) for _ in range(min(DRAWS, 400))])
     right = np.concatenate(hit)
     interval = metrics.interval(metrics.bootstrap(right, np.concatenate(gi), np.concatenate(gj), n, draws))
-    return float(right.mean()), interval, calibration_error(np.concatenate(p), right)
+    sure = np.concatenate(p)
+    called = sure >= ranker.call_from_
+    share = float(right[called].mean()) if called.any() else None
+    return Answered(float(right.mean()), interval, calibration_error(sure, right), float(called.mean()), share)
 
 
 def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, command: str = "", quick: bool = False) -> Page:
@@ -57,20 +74,20 @@ def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, c
     )
     rows: list[list[Any]] = []
 
-    def line(kind: str, fitted: str, asked: str, result: tuple[float, list[float | None], float], beside: str = "") -> None:
-        accuracy, ci, ece = result
-        page.figures[f"{kind}/{fitted} -> {asked}"] = {"accuracy": accuracy, "ci95": ci, "ece": ece}
-        rows.append([kind, fitted, asked, f"{cell(accuracy)} [{cell(ci[0])}, {cell(ci[1])}]", ece, beside])
+    def line(kind: str, fitted: str, about: str, result: Answered, beside: str = "") -> None:
+        page.figures[f"{kind}/{fitted} -> {about}"] = asdict(result)
+        shown = with_interval(asdict(result))
+        rows.append([kind, fitted, about, shown, result.ece, result.called, result.called_accuracy, beside])
 
     own = shared_vocabulary()
     free = LearningToCompare(random_state=seed).fit(
         own[["ppl_clm", "ppl_sc", "kshot_acc"]], own["outcome"], task=own["task"], group=own["checkpoint"]
     )
     for name, asked, columns in _foreign(table):
-        alone = {c: _alone(asked, c) for c in columns}
+        alone = {c: alone(asked, c) for c in columns}
         beside = ", ".join(f"{c} alone {cell(v)}" for c, v in alone.items())
-        line("tables", "zeng (default ranker: known signs only)", name, _asked(default_ranker(), asked, columns), beside)
-        line("tables", "zeng (free signs)", name, _asked(free, asked, columns), beside)
+        line("tables", "zeng (default ranker: known signs only)", name, asked(default_ranker(), asked, columns), beside)
+        line("tables", "zeng (free signs)", name, asked(free, asked, columns), beside)
     zeng = sources.zeng(parts=False)[["task", "checkpoint", "outcome", *PROXIES]]
     for task in OUTCOMES:
         result = _held_out_tasks(zeng, task, list(PROXIES), seed)
@@ -87,7 +104,7 @@ def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, c
         _bases(table, line, seed)
     except DataError:
         page.text("The table of IBM model recycling was not given: transfer between bases left out.")
-    page.table("Transfer", ["between", "fitted on", "asked about", "accuracy [95 %]", "ECE", "beside"], rows)
+    page.table("Transfer", ["between", "fitted on", "asked about", "accuracy [95 %]", "ECE", "called", "right", "beside"], rows)
     return page
 
 
@@ -106,7 +123,7 @@ def _foreign(table: str | Path | None) -> list[tuple[str, pd.DataFrame, list[str
     return out
 
 
-def _alone(df: pd.DataFrame, column: str) -> float:
+def alone(df: pd.DataFrame, column: str) -> float:
     from ranker.baselines import Single
     from ranker.studies.methods import Strengths
 
@@ -119,23 +136,27 @@ def _alone(df: pd.DataFrame, column: str) -> float:
     return float(np.concatenate(hits).mean())
 
 
-def _held_out_tasks(
-    df: pd.DataFrame, task: str, columns: list[str], seed: int, folds: int = 2
-) -> tuple[float, list[float | None], float]:
+def _held_out_tasks(df: pd.DataFrame, task: str, columns: list[str], seed: int, folds: int = 2) -> Answered:
     """Fitted on half the checkpoints on the other tasks, asked about the other half on `task`; both halves, means."""
     names = np.random.default_rng(seed).permutation(df["checkpoint"].unique())
     results = []
     for k in range(folds):
-        asked = set(names[k::folds])
-        train = df[(df["task"] != task) & ~df["checkpoint"].isin(asked)]
-        test = df[(df["task"] == task) & df["checkpoint"].isin(asked)].reset_index(drop=True)
+        held = set(names[k::folds])
+        train = df[(df["task"] != task) & ~df["checkpoint"].isin(held)]
+        test = df[(df["task"] == task) & df["checkpoint"].isin(held)].reset_index(drop=True)
         ranker = LearningToCompare(random_state=seed).fit(
             train[columns], train["outcome"], task=train["task"], group=train["checkpoint"]
         )
-        results.append(_asked(ranker, test, columns))
-    accuracy, ece = float(np.mean([r[0] for r in results])), float(np.mean([r[2] for r in results]))
-    low, high = ([r[1][e] for r in results if r[1][e] is not None] for e in (0, 1))
-    return accuracy, [float(np.mean(low)) if low else None, float(np.mean(high)) if high else None], ece  # type: ignore[arg-type]
+        results.append(asked(ranker, test, columns))
+    low, high = ([r.ci95[e] for r in results if r.ci95[e] is not None] for e in (0, 1))
+    told = [r.called_accuracy for r in results if r.called_accuracy is not None]
+    return Answered(
+        float(np.mean([r.accuracy for r in results])),
+        [float(np.mean(low)) if low else None, float(np.mean(high)) if high else None],  # type: ignore[arg-type]
+        float(np.mean([r.ece for r in results])),
+        float(np.mean([r.called for r in results])),
+        float(np.mean(told)) if told else None,
+    )
 
 
 def _bases(table: str | Path | None, line: Any, seed: int) -> None:
@@ -152,6 +173,6 @@ def _bases(table: str | Path | None, line: Any, seed: int) -> None:
             "bases",
             "ibm, the other bases, other uploaders",
             base,
-            _asked(ranker, test, columns),
-            f"mnli_lp alone {cell(_alone(test, 'mnli_lp'))}",
+            asked(ranker, test, columns),
+            f"mnli_lp alone {cell(alone(test, 'mnli_lp'))}",
         )

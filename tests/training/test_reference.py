@@ -79,6 +79,17 @@ def test_rows_grow_variant_by_variant_and_nothing_is_done_twice(home: Path, monk
     assert spread["sd_between"][0] == pytest.approx(runs.groupby("checkpoint")["outcome"].mean().std())
 
 
+def test_a_variant_that_another_worker_is_at_is_left_to_it(home: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr(reference, "build", lambda *_, only, **__: asked.extend(only) or reference.sys.exit())
+    out = home / "shared"
+    with reference._claimed(out, "clm") as ours, reference._claimed(out, "clm") as theirs:
+        assert (ours, theirs) == (True, False)
+        with pytest.raises(SystemExit):
+            reference.run(str(home / "small.yaml"), out, home, home, None, ["trec6"], 2, None)
+    assert asked == ["sc"]
+
+
 def test_a_time_budget_of_nothing_does_nothing(home: Path):
     assert reference.run(str(home / "small.yaml"), home / "none", home, home, None, ["trec6"], 2, 0.0) == 0
     assert not (home / "none" / "zoo.yaml").exists()

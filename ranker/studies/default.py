@@ -1,0 +1,69 @@
+"""Which ranker should install with the product? Candidates, each asked about zoos that it has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from ranker import reference
+from ranker.compare import LearningToCompare
+from ranker.pairs import codes
+from ranker.studies.page import Page, cell, with_interval
+from ranker.studies.transfer import alone, asked
+from ranker.table import proxies_of
+
+SIGNS = ("strict", "proven")
+
+
+def fitted(tables: Mapping[str, pd.DataFrame], columns: list[str], **parameters: Any) -> LearningToCompare:
+    """A ranker fitted on whole zoos (name -> table) with those of `columns` that any of them has."""
+    df = pd.concat([t.assign(zoo=name) for name, t in tables.items()], ignore_index=True)
+    used = [c for c in columns if c in df and df[c].notna().any()]
+    return LearningToCompare(**parameters).fit(
+        df[used],
+        df["outcome"],
+        task=df["task"],
+        group=codes(df["zoo"], df["checkpoint"]),
+        zoo=df["zoo"],
+        outcome_sd=df.get("outcome_sd"),
+    )
+
+
+def candidates(page: Page, df: pd.DataFrame, seed: int) -> None:
+    """Fit on all zoos but one, in each way; ask about the one left out; beside the best proxy of the others and perplexity."""
+    zoos = {name: reference.vocabulary(name) for name in reference.TABLES}
+    everything = list(dict.fromkeys(c for table in zoos.values() for c in proxies_of(table)))
+    rows: list[list[Any]] = []
+    for name, table in zoos.items():
+        offered = proxies_of(table)
+        for label, others, columns in _ways(zoos, name, everything):
+            for signs in SIGNS:
+                ranker = fitted(others, columns, signs=signs, random_state=seed)
+                found = asked(ranker, table, offered)
+                page.figures[f"transfer/{label}/{signs} -> {name}"] = asdict(found)
+                rows.append([name, label, signs, with_interval(asdict(found)), found.ece, found.called, found.called_accuracy])
+        for column in (c for c in reference.SHARED if c in table):
+            rows.append([name, f"{column} alone", "-", cell(alone(table, column)), None, None, None])
+    page.table(
+        "A ranker asked about a zoo that it has never seen",
+        ["asked about", "fitted on", "directions", "accuracy [95 %]", "ECE", "called", "right of them"],
+        rows,
+        "`shared`: perplexity, span-corruption perplexity and k-shot accuracy; `all`: everything that the extractors measure. "
+        "`strict`: a feature whose direction is known counts only that way; `proven`: only where the training side agrees.",
+    )
+
+
+def _ways(
+    zoos: Mapping[str, pd.DataFrame], left_out: str, everything: list[str]
+) -> list[tuple[str, dict[str, pd.DataFrame], list[str]]]:
+    """(what it is called, the zoos to fit on, the columns to use)."""
+    others = {k: v for k, v in zoos.items() if k != left_out}
+    shared = list(reference.SHARED)
+    ways = [(f"{k}, shared", {k: v}, shared) for k, v in others.items()]
+    ways += [(f"{k}, all", {k: v}, everything) for k, v in others.items() if k != "zeng2025"]
+    if len(others) > 1:
+        ways += [(" + ".join(others) + ", shared", others, shared), (" + ".join(others) + ", all", others, everything)]
+    return ways
