@@ -145,11 +145,12 @@ def _makers(configurations: bool) -> dict[str, methods.Maker]:
 
 
 def _error_cut(found: Figures, method: str, pairs: str) -> dict[str, Any]:
-    """1 - error / error of perplexity alone, with its bootstrap interval."""
+    """1 - error / error of perplexity alone, with its bootstrap interval; None where perplexity makes no error."""
     base = "single:ppl_clm"
-    share = 1 - (1 - found.of(method, pairs)["accuracy"]) / (1 - found.of(base, pairs)["accuracy"])
-    samples = 1 - (1 - found.samples(method, pairs)) / (1 - found.samples(base, pairs))
-    return {"share": float(share), "ci95": metrics.interval(samples)}
+    error, theirs = 1 - found.of(method, pairs)["accuracy"], 1 - found.of(base, pairs)["accuracy"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        samples = 1 - (1 - found.samples(method, pairs)) / (1 - found.samples(base, pairs))
+    return {"share": 1 - error / theirs if theirs else None, "ci95": metrics.interval(samples[np.isfinite(samples)])}
 
 
 def _singles(page: Page, df: pd.DataFrame, proxies: list[str], seed: int, whole: dict[str, Any]) -> pd.DataFrame:
