@@ -37,6 +37,7 @@ EXTRACTORS: dict[str, str] = {
     "probe": "features.probe.extractor:Probe",
     "probe_last_layer": "features.probe.extractor:LastLayerProbe",
     "probe_lora": "features.probe.extractor:LoraProbe",
+    "probe_long": "features.probe.extractor:LongProbe",
     "fisher": "features.fisher:TaskFisher",
 }
 

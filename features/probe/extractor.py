@@ -40,18 +40,19 @@ class Probe:
     produces: ClassVar[tuple[str, ...]] = ("probe_full_*",)
     default: ClassVar[bool] = False  # it trains: measured when it is asked for by name
     recipe: ClassVar[str] = "full"
+    paid: ClassVar[float] = 0.05  # share of the full fine-tuning, unless told otherwise
 
     def __init__(
         self,
         *,
         recipes: Sequence[str] | None = None,
-        share: float = 0.05,
+        share: float | None = None,
         epochs: int = 3,
         learning_rate: float | None = None,
         seed: int = 0,
     ) -> None:
         self.recipes = (self.recipe,) if recipes is None else tuple(recipes)
-        self.share = share
+        self.share = self.paid if share is None else share
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.seed = seed
@@ -81,7 +82,7 @@ class Probe:
             if recipe not in RECIPES:
                 raise DataError(f"no recipe {recipe!r}", where="probe", remedy=f"use {', '.join(RECIPES)}")
             started = time.perf_counter()
-            prefix = f"probe_{recipe.replace('-', '_')}"
+            prefix = self.prefix(recipe)
             try:
                 found = self._recipe(session, recipe, prefix)
             except ForetuneError as error:
@@ -89,6 +90,10 @@ class Probe:
             seconds = (time.perf_counter() - started) / len(found)
             rows += [replace(row, seconds=seconds) for row in found]
         return rows
+
+    def prefix(self, recipe: str) -> str:
+        """What the names of a recipe's features begin with."""
+        return f"probe_{recipe.replace('-', '_')}"
 
     def _recipe(self, session: Session, recipe: str, prefix: str) -> list[Feature]:
         task, train, held_out = session.a_task, session.examples("train"), session.examples("features")
@@ -120,6 +125,17 @@ class LoraProbe(Probe):
     name: ClassVar[str] = "probe_lora"
     produces: ClassVar[tuple[str, ...]] = ("probe_lora_*",)
     recipe: ClassVar[str] = "lora"
+
+
+class LongProbe(Probe):
+    """The whole model for a fifth of the full cost, where a fifth is to be had: ``probe_long_...``."""
+
+    name: ClassVar[str] = "probe_long"
+    produces: ClassVar[tuple[str, ...]] = ("probe_long_*",)
+    paid: ClassVar[float] = 0.2
+
+    def prefix(self, recipe: str) -> str:
+        return "probe_long" if recipe == "full" else super().prefix(recipe)
 
 
 def of_curve(curve: Curve, prefix: str, full: int) -> list[Feature]:

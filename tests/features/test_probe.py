@@ -10,7 +10,7 @@ import pytest
 from features.errors import CheckpointError, DataError
 from features.model import load
 from features.probe.budget import Budget
-from features.probe.extractor import Probe, of_curve
+from features.probe.extractor import LongProbe, Probe, of_curve
 from features.probe.loss import measured, rows_of
 from features.probe.run import Curve, gold, short_run
 from features.registry import Session, select
@@ -155,8 +155,16 @@ def test_the_features_of_a_probe(loaded, task, name):
         ("probe_full_acc", "probe", "full"),
         ("probe_lora_loss", "probe_lora", "lora"),
         ("probe_last_layer", "probe_last_layer", "last-layer"),
+        ("probe_long_loss", "probe_long", "full"),
     ],
 )
+def test_a_long_probe_may_spend_a_fifth(loaded, task):
+    session = Session(checkpoint=Checkpoint(name="llama", model="llama"), model=loaded["llama"], corpora=None, task=task)
+    rows = {row.name: row.value for row in LongProbe().measure(session)}
+    assert {name.removeprefix("probe_long_") for name in rows} >= {"loss", "acc", "share"}
+    assert 0.1 < rows["probe_long_share"] <= 0.2
+
+
 def test_each_recipe_can_be_asked_for_by_a_features_name(asked, extractor, recipe):
     assert select([asked]).extractors == (extractor,)
     assert load_extractor(extractor).settings()["recipes"] == [recipe]
