@@ -1,4 +1,4 @@
-"""The study of our own zoo: factors found where they were put, proxies judged by hand-countable pairs, a page with its pictures."""
+"""The study of our own zoo: factors found where they were put, proxies judged by hand-countable pairs, a page with pictures."""
 
 from __future__ import annotations
 
