@@ -27,6 +27,8 @@ ANSWERS: tuple[type[BaseModel], ...] = (
 
 _A = {"name": "small-clm", "features": {"ppl_clm": 24.1, "kshot_acc": 0.41, "objective": "CLM"}}
 _B = {"name": "small-sc", "features": {"ppl_clm": 31.7, "kshot_acc": 0.47, "objective": "SC"}}
+_RANKER = {"name": "foretune-ranker", "version": "3", "run_id": "5d0f8c"}
+_JOB = "8f14e45fceea167a5a36dedd4bea2543"
 # Beside the models, not in them: BentoML's own description of the service does not know the keyword.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "CompareRequest": {"task": "cms", "a": _A, "b": _B},
@@ -43,8 +45,67 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "too_close": False,
         "reasons": [{"feature": "kshot_acc", "a": 0.41, "b": 0.47, "contribution": -0.9}],
         "missing": ["ppl_sc"],
-        "ranker": {"name": "foretune-ranker", "version": "3", "run_id": "5d0f8c"},
+        "ranker": _RANKER,
     },
+    "Ranking": {
+        "task": "cms",
+        "ranking": [
+            {"checkpoint": "small-sc", "rank": 1, "score": 0.92, "interval": [0.81, 0.97], "p_best": 0.92, "tied_with": []},
+            {"checkpoint": "small-clm", "rank": 2, "score": 0.08, "interval": [0.03, 0.19], "p_best": 0.08, "tied_with": []},
+        ],
+        "total": 2,
+        "offset": 0,
+        "next_offset": None,
+        "ranker": _RANKER,
+    },
+    "Job": {
+        "task_id": _JOB,
+        "status": "in_progress",
+        "checkpoint": "small-clm",
+        "tasks": ["films"],
+        "device": "cpu",
+        "done": 3,
+        "total": 12,
+        "seconds_left": 41.5,
+        "created_at": "2026-01-31T12:00:00.000+00:00",
+        "executed_at": "2026-01-31T12:00:01.000+00:00",
+        "completed_at": None,
+        "error": None,
+    },
+    "JobResult": {
+        "task_id": _JOB,
+        "checkpoint": "small-clm",
+        "tasks": ["films"],
+        "features": [
+            {
+                "task": "",
+                "name": "ppl_clm",
+                "value": 24.1,
+                "text": None,
+                "stderr": 0.4,
+                "count": 200,
+                "seconds": 8.2,
+                "direction": -1,
+            }
+        ],
+        "failed": [],
+    },
+    "OutcomesReport": {"added": 1, "duplicates": 0, "replaced": 0, "run_id": "5d0f8c"},
+    "ModelCard": {
+        "ranker": _RANKER,
+        "source": "mlflow",
+        "features": ["ppl_clm", "ppl_sc", "kshot_acc"],
+        "card": {"rows": 150, "groups": 48, "holdout": {"accuracy": 0.7, "pairs": 2549}},
+        "mlflow": {"reachable": True, "checked": 1769860800.0, "error": None, "refused": None},
+        "drift": {
+            "questions": 20,
+            "features": {"ppl_clm": {"seen": 40, "outside": 4, "share": 0.1, "range": [5.0, 50.0]}},
+        },
+        "feedback": {"outcomes": 12, "judged": 9, "accuracy": 0.78, "brier": 0.19, "by_version": {}},
+    },
+    "CheckpointList": {"zoo": "mine", "checkpoints": [{"name": "small-clm", "measured": ["films"], "listed": True}]},
+    "TaskList": {"zoo": "mine", "tasks": [{"name": "films", "checkpoints": 2, "features": ["ppl_clm"], "outcomes": 0}]},
+    "TaskTable": {"task": "films", "rows": [{"checkpoint": "small-clm", "features": {"ppl_clm": 24.1}, "outcome": None}]},
     "Error": {
         "error": {"code": "invalid", "message": "Field required", "where": "body.task", "remedy": "see /docs.json for the fields"}
     },

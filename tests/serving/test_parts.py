@@ -125,6 +125,14 @@ def test_only_so_many_answers_are_kept(tmp_path: Path) -> None:
     assert ledger.judgement()["judged"] == 10
 
 
+def test_every_request_and_answer_has_an_example_that_it_takes() -> None:
+    from serving import openapi
+
+    for model in (*openapi.REQUESTS, *openapi.ANSWERS):
+        example = openapi.EXAMPLES[model.__name__]
+        assert model.model_validate(example).model_dump(exclude_unset=True) == example
+
+
 def test_drift_is_the_share_outside_the_training_range() -> None:
     drift = Drift({"ranges": {"ppl_clm": [5.0, 50.0], "kshot_acc": [0.2, 0.8]}})
     marks = drift.marks({"ppl_clm": 10.0}, {"ppl_clm": 500.0, "unknown": 3.0})
