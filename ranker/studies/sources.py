@@ -91,24 +91,28 @@ def failed_runs(df: pd.DataFrame) -> pd.Series:
 def ibm(table: str | Path | None, *, t5: bool = False) -> pd.DataFrame:
     """IBM model recycling: one row per (checkpoint, classification task); zoo = base architecture, group = uploader.
 
-    Features: the MNLI linear probe; what the Hub says (classification head, converted weights, own tokenizer, date, size) and the
-    words of the checkpoint's name (``name_squad`` is 1 where it stands there; words that ten uploaders use), which do not
-    include the
-    uploader's; ``name_says_task``: the name has the task's own. The noise is that of the 20 seeds of each vanilla base, from
-    the file
-    of baselines beside the table, if it is there.
+    Features: the MNLI linear probe; what the Hub says (classification head, converted weights, years since 2020 of the last
+    change, parameters) and the words of the checkpoint's name (``name_squad`` is 1 where it stands there; words that five
+    uploaders use), which do not include the uploader's; ``name_says_task``: the name has the task's own. The noise is that of
+    the 20 seeds of each vanilla base, from the file of baselines beside the table, if it is there.
     """
     path = find(table, "ibm")
     wide = _wide(path, ("model_name", "uploader", "base_model", "mnli_lp", "classification"))
     wide = wide[t5 | ~wide["base_model"].str.contains("t5")].drop_duplicates("model_name").reset_index(drop=True)
     tasks = list(wide.columns[wide.columns.get_loc("mnli_lp") + 1 :])
     features = pd.DataFrame({"mnli_lp": wide["mnli_lp"].astype(float), "classification": wide["classification"].astype(float)})
+    for flag in ("from_flax", "from_tf", "size"):
+        if flag in wide.columns:
+            features[flag] = wide[flag].astype(float)
+    if "last_modified" in wide.columns:
+        age = pd.to_datetime(wide["last_modified"], utc=True, errors="coerce") - pd.Timestamp("2020-01-01", tz="UTC")
+        features["modified"] = (age.dt.total_seconds() / (365.25 * 86400)).to_numpy(float)
     words = [set(re.findall(r"[a-z]+\d?", str(m).lower().split("/")[-1])) for m in wide["model_name"]]
     users: dict[str, set[str]] = {}
     for found, uploader in zip(words, wide["uploader"], strict=True):
         for word in found:
             users.setdefault(word, set()).add(str(uploader))
-    for word in sorted(w for w, who in users.items() if len(who) >= 10 and len(w) > 1):
+    for word in sorted(w for w, who in users.items() if len(who) >= 5 and len(w) > 1):
         features[f"name_{word}"] = [float(word in found) for found in words]
     noise = _seed_noise(path.with_name("pretrained_baselines_20seeds.csv"))
     keys = wide["base_model"].str.replace(r"[/\-.]", "_", regex=True)
