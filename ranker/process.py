@@ -66,7 +66,7 @@ class Process:
         several = len(np.unique(self.task)) > 1
         few = np.sort(rng.choice(len(X), _HYPER_ROWS, replace=False)) if len(X) > _HYPER_ROWS else np.arange(len(X))
         self.theta = self._choose(X[few], t[few], w[few], unit[few], self.task[few], checkpoint[few], several)
-        K, noise = self._covariance(self.theta, X, w, unit, self.task, checkpoint)
+        K, noise = self.covariance(X, w, unit, self.task, checkpoint)
         self.dual = np.zeros((len(fold), len(X)))
         for b, rows in enumerate(fold):
             used = np.flatnonzero(rows[self.kept])
@@ -74,6 +74,10 @@ class Process:
                 C = (K + noise)[np.ix_(used, used)]
                 self.dual[b, used] = cho_solve(cho_factor(C, lower=True), t[used])
         return self
+
+    def covariance(self, X: Floats, w: Floats, unit: Ints, task: Ints, checkpoint: Ints) -> tuple[Floats, Floats]:
+        """(n, n) of what the features tell, and (n, n) of what they do not: the noise of a run and of a checkpoint."""
+        return self._covariance(self.theta, X, w, unit, task, checkpoint)
 
     def _covariance(self, theta: Floats, X: Floats, w: Floats, unit: Ints, task: Ints, checkpoint: Ints) -> tuple[Floats, Floats]:
         _, s, tau = self._kernel_numbers(theta), float(np.exp(theta[2])), float(expit(theta[5]))

@@ -11,7 +11,9 @@ import pandas as pd
 
 from ranker.evaluate import grouping, splits_of
 from ranker.pairs import Floats, Ints, codes
+from ranker.process import Process
 from ranker.reference import CONFIGURATION, OUTCOMES, PROXIES
+from ranker.standardise import Standardiser, standard_outcome
 from ranker.studies import methods, sources
 from ranker.studies.holdout import Figures, run
 from ranker.studies.page import Page, cell, difference, with_interval
@@ -76,6 +78,7 @@ def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, c
         _subsets(page, df, proxies, fewer, seed)
         _across_tasks(page, df, proxies, fewer, seed)
     _ceiling(page, df)
+    _teachable(page, df, {"five proxies": proxies, "with configurations": configured}, splits, seed, 2 if quick else 30)
     return page
 
 
@@ -231,4 +234,51 @@ def _ceiling(page: Page, df: pd.DataFrame) -> None:
         "accuracies (binomial, independent "
         "examples); the columns are the share of pairs whose order would survive new test sets of the same "
         "size. Seeds of the fine-tuning come on top.",
+    )
+
+
+def _teachable(page: Page, df: pd.DataFrame, choices: dict[str, list[str]], splits: int, seed: int, worlds: int = 30) -> None:
+    """How well one could do who knew the truth, and who had to learn it from 30 models, were the world as the process has it."""
+    clean = handled(df)
+    unit, checkpoint = codes(clean["task"]), codes(clean["checkpoint"])
+    lr, ones = clean["learning_rate"].to_numpy(float), np.ones(len(clean))
+    _, parts = protocol(clean, max(1, splits // 2), seed, twins=True)
+    held = list(parts)
+    rows = []
+    for label, columns in choices.items():
+        Z = Standardiser().fit(clean[columns], unit, checkpoint).matrix_within(clean[columns], unit)
+        t = standard_outcome(clean["outcome"].to_numpy(float), unit)
+        process = Process().fit(Z, t, ones, unit, unit, checkpoint, np.ones((1, len(t)), bool), seed)
+        K, noise = process.covariance(np.nan_to_num(Z), ones, unit, unit, checkpoint)
+        solved = np.linalg.solve(K + noise, np.column_stack([t, K]))
+        jitter = 1e-6 * np.eye(len(t))
+        likely = np.linalg.cholesky(K - K @ solved[:, 1:] + jitter)
+        luck = np.linalg.cholesky(noise + jitter)
+        rng = np.random.default_rng(seed)
+        found: dict[str, list[float]] = {"truth": [], "truth, equal": [], "learnt": [], "learnt, equal": []}
+        for _ in range(worlds):
+            truth = K @ solved[:, 0] + likely @ rng.normal(size=len(t))
+            y = truth + luck @ rng.normal(size=len(t))
+            for a, b in held:
+                learnt = K[np.ix_(b, a)] @ np.linalg.solve((K + noise)[np.ix_(a, a)], y[a])
+                for k in np.unique(unit):
+                    own = np.flatnonzero(unit[b] == k)
+                    i, j = np.triu_indices(len(own), 1)
+                    better, same = np.sign(y[b][own][i] - y[b][own][j]), lr[b][own][i] == lr[b][own][j]
+                    for name, s in (("truth", truth[b][own]), ("learnt", learnt[own])):
+                        right = np.sign(s[i] - s[j]) == better
+                        found[name].append(float(right.mean()))
+                        if same.any():
+                            found[f"{name}, equal"].append(float(right[same].mean()))
+        figures = {k: float(np.mean(v)) for k, v in found.items()}
+        page.figures[f"teachable/{label}"] = figures
+        rows.append([label, *figures.values()])
+    page.table(
+        "What 30 models can teach",
+        ["features", "truth known", "the same, equal learning rate", "learnt from 30", "the same, equal learning rate"],
+        rows,
+        f"{worlds} worlds drawn from the Gaussian process fitted on all models (its noise is what the features do not tell), "
+        f"{len(held)} splits each, twins on one side, the failed run left out. The first two columns know the true "
+        "function and miss only its noise; the last two are the best that can be learnt from the 30 training models by one who knows the process's "
+        "numbers. A method beats the latter only where the truth is simpler than the process holds likely.",
     )
