@@ -279,6 +279,7 @@ def _teachable(page: Page, df: pd.DataFrame, choices: dict[str, list[str]], spli
         rows,
         f"{worlds} worlds drawn from the Gaussian process fitted on all models (its noise is what the features do not tell), "
         f"{len(held)} splits each, twins on one side, the failed run left out. The first two columns know the true "
-        "function and miss only its noise; the last two are the best that can be learnt from the 30 training models by one who knows the process's "
-        "numbers. A method beats the latter only where the truth is simpler than the process holds likely.",
+        "function and miss only its noise; the last two are the best that can be learnt from the 30 training models by "
+        "one who knows the process's numbers. A method beats the latter only where the truth is simpler than the process "
+        "holds likely.",
     )
