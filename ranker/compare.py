@@ -18,7 +18,9 @@ from ranker.ensemble import SCORERS, Ensemble, Held, Sample, cross_fitted
 from ranker.explain import NEW_TASK, Comparison, Side, explain, sides
 from ranker.pairs import Floats, Ints, codes, far_out, merge_groups, within
 from ranker.ranking import Ranking, assemble
-from ranker.standardise import Context, Standardiser, known_directions, standard_outcome
+from ranker.rows import frame, labels, row_weights, same_checkpoint, same_features, twin_rows, vector
+from ranker.scale import standard_outcome
+from ranker.standardise import Context, Standardiser, known_directions
 from ranker.table import RESERVED, digest
 from ranker.vocabulary import resolve
 
@@ -110,25 +112,25 @@ class LearningToCompare(BaseEstimator):
         DataError : shapes that differ, no usable feature, an outcome that is not a finite number, nothing to compare
         """
         self._check_parameters()
-        X = _frame(X)
+        X = frame(X)
         n = len(X)
-        y_ = _vector(y, n, "y")
+        y_ = vector(y, n, "y")
         if not np.isfinite(y_).all():
             row = int(np.flatnonzero(~np.isfinite(y_))[0])
             raise DataError(
                 "the outcome is not a finite number", where=f"y, row {row + 1}", remedy="leave rows without an outcome out"
             )
-        sd = None if outcome_sd is None else _vector(outcome_sd, n, "outcome_sd")
-        tasks = _labels(task, n, "task")
-        zoos = _labels(zoo, n, "zoo")
+        sd = None if outcome_sd is None else vector(outcome_sd, n, "outcome_sd")
+        tasks = labels(task, n, "task")
+        zoos = labels(zoo, n, "zoo")
         unit = codes(zoos, tasks)
         self.tasks_ = sorted(set(tasks))
         self._task_code = {t: i for i, t in enumerate(self.tasks_)}
         task_code = np.array([self._task_code[t] for t in tasks], np.int64)
-        same = _same_features(X, zoos)
-        given = same if group is None else codes(_labels(group, n, "group"))
+        same = same_features(X, zoos)
+        given = same if group is None else codes(labels(group, n, "group"))
         checkpoint = merge_groups(given, same) if group is None else same_checkpoint(tasks, zoos, given, same)
-        groups = merge_groups(given, _twin_rows(X, y_, zoos, tasks)) if group is not None else same
+        groups = merge_groups(given, twin_rows(X, y_, zoos, tasks)) if group is not None else same
         if not any(np.ptp(y_[unit == u]) > 0 for u in np.unique(unit)):
             raise DataError(
                 "no task has two checkpoints of different outcome", where="y", remedy="give outcomes that differ within a task"
@@ -149,7 +151,7 @@ class LearningToCompare(BaseEstimator):
         self.directions_ = known_directions(self.standardiser_.columns, self.directions)
         free, known = np.zeros(Z.shape[1], np.int64), np.zeros(Z.shape[1], np.int64)
         known[: self.standardiser_.n_numbers] = self.directions_[: self.standardiser_.n_numbers]
-        sample = Sample(Z, t, _row_weights(y_, sd, unit), unit, task_code, checkpoint, groups, y_, sd, free, known)
+        sample = Sample(Z, t, row_weights(y_, sd, unit), unit, task_code, checkpoint, groups, y_, sd, free, known)
         sample.sign = self._signs(sample)
         self.ensemble_ = Ensemble()
         held = self.ensemble_.fit(
@@ -269,7 +271,7 @@ class LearningToCompare(BaseEstimator):
     def context(self, X: pd.DataFrame) -> Context:
         """Statistics of the zoo that the rows of X stand for, made once and given as `context` to any number of questions."""
         self._check_fitted()
-        return self.standardiser_.context(self.standardiser_.raw(_frame(X)))
+        return self.standardiser_.context(self.standardiser_.raw(frame(X)))
 
     def _context(self, context: pd.DataFrame | Context | None, raw: Floats) -> Context:
         if isinstance(context, Context):
@@ -331,14 +333,14 @@ class LearningToCompare(BaseEstimator):
         return self.ensemble_.strengths(Z, self._code(task))
 
     def _raw(self, X: pd.DataFrame | Floats) -> Floats:
-        frame = _frame(X, list(self.feature_names_in_))
-        if not resolve(self.feature_names_, [str(c) for c in frame.columns]):
+        offered = frame(X, list(self.feature_names_in_))
+        if not resolve(self.feature_names_, [str(c) for c in offered.columns]):
             raise DataError(
                 "none of the features that the ranker knows",
                 where="X",
                 remedy=f"give some of: {', '.join(self.feature_names_[:20])}",
             )
-        return self.standardiser_.raw(frame)
+        return self.standardiser_.raw(offered)
 
     def answer(
         self,
@@ -413,7 +415,7 @@ class LearningToCompare(BaseEstimator):
         DataError : no candidates, names of another length, or none of the ranker's features
         """
         self._check_fitted()
-        X = _frame(X, list(self.feature_names_in_))
+        X = frame(X, list(self.feature_names_in_))
         if not len(X):
             raise DataError("no candidates", where="rank", remedy="give at least one row")
         if names is None:
@@ -489,68 +491,3 @@ class LearningToCompare(BaseEstimator):
 def _measured(known: tuple[str, ...], offered: tuple[str, ...]) -> dict[str, str]:
     """`resolve`, kept: a service is asked with the same few sets of features again and again. Not to be changed."""
     return resolve(known, offered)
-
-
-def _frame(X: pd.DataFrame | Floats, names: Sequence[str] | None = None) -> pd.DataFrame:
-    if isinstance(X, pd.DataFrame):
-        return X
-    values = np.asarray(X)
-    if values.ndim != 2:
-        raise DataError(f"shape {values.shape}", where="X", remedy="give a table: one row per checkpoint, one column per feature")
-    columns = list(names) if names is not None and len(names) == values.shape[1] else [f"x{i}" for i in range(values.shape[1])]
-    return pd.DataFrame(values, columns=columns)
-
-
-def _vector(values: Any, n: int, name: str) -> Floats:
-    try:
-        out = np.asarray(values, dtype=float).ravel()
-    except (TypeError, ValueError) as error:
-        raise DataError(f"not numbers: {error}", where=name, remedy="give one number per row of X") from error
-    if len(out) != n:
-        raise DataError(f"{len(out)} values for {n} rows", where=name, remedy="give one per row of X")
-    return out
-
-
-def _labels(values: Any, n: int, name: str) -> list[str]:
-    if values is None:
-        return [""] * n
-    out = ["" if v is None or v != v else str(v) for v in np.asarray(values, dtype=object).ravel()]
-    if len(out) != n:
-        raise DataError(f"{len(out)} values for {n} rows", where=name, remedy="give one per row of X")
-    return out
-
-
-def _same_features(X: pd.DataFrame, zoo: list[str]) -> Ints:
-    """Rows of a zoo with equal features are one checkpoint."""
-    return codes(zoo, *(X[c].astype(object).where(X[c].notna(), "") for c in X.columns))
-
-
-def same_checkpoint(task: list[str], zoo: list[str], group: Ints, same: Ints) -> Ints:
-    """Codes of what are taken to be the same checkpoint on several tasks: the groups where no group has two rows of one task,
-    else rows of a group with equal features."""
-    by_group = codes(zoo, group)
-    if len(np.unique(codes(by_group, task))) == len(task):
-        return by_group
-    return codes(by_group, same)
-
-
-def _twin_rows(X: pd.DataFrame, y: Floats, zoo: list[str], task: list[str]) -> Ints:
-    """Rows of a zoo and task with equal numbers and equal outcome: one checkpoint under two names."""
-    numbers = [c for c in X.columns if pd.api.types.is_numeric_dtype(X[c])]
-    if not numbers:
-        return np.arange(len(X), dtype=np.int64)
-    return codes(zoo, task, y, *(X[c].astype(object).where(X[c].notna(), "") for c in numbers))
-
-
-def _row_weights(y: Floats, sd: Floats | None, unit: Ints) -> Floats:
-    """(n,) weight of a row: the share of its outcome's variance that is not noise; nothing in a unit without two outcomes."""
-    out = np.ones(len(y))
-    for u in np.unique(unit):
-        rows = unit == u
-        if rows.sum() < 2 or np.ptp(y[rows]) == 0:
-            out[rows] = 0.0  # nothing to compare in this zoo and task
-        elif sd is not None:
-            total = max(float(np.var(y[rows])), 1e-12)
-            noise = np.nan_to_num(sd[rows]) ** 2
-            out[rows] = 1 / (1 + noise / total)
-    return np.maximum(out, 1e-3)

@@ -14,7 +14,6 @@ score is averaged with the normal score of the value's rank in the zoo, which no
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,74 +21,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
 
-from ranker.pairs import Floats, Ints, far_out
+from ranker.pairs import Floats, Ints
+from ranker.scale import normal_scores, soft, spread_of
 from ranker.table import is_number
 from ranker.vocabulary import Meaning, meaning, resolve
+from ranker.words import holds, indicators
 
 _PRIOR = 8.0
 _PRIOR_OUTSIDE = 1.0
-_IQR = 1.3489795
 _LARGEST = 1e100
 _RANKED = 8
 _RANK_SHARE = 0.5
-
-
-def normal_scores(values: Floats, ordered: Floats) -> Floats:
-    """Normal score of each value's quantile position among the sorted `ordered` (ties at their middle); NaN stays NaN."""
-    n = len(ordered)
-    place = 0.5 * (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right"))
-    return np.where(np.isnan(values), np.nan, norm.ppf((place + 0.5) / (n + 1)))
-
-
-def soft(z: Floats) -> Floats:
-    """Identity on [-2, 2], bent beyond and never past 4, odd and smooth at the seam; NaN stays NaN."""
-    size = np.abs(z)
-    return np.where(size <= 2, z, np.sign(z) * (4 - 2 / np.sqrt(1 + np.maximum(size - 2, 0))))
-
-
-def spread_of(values: Floats) -> float:
-    """Robust standard deviation: the interquartile range / 1.349; the ordinary one where half the values agree or there are
-    under 5.
-    """
-    values = values[~np.isnan(values)]
-    if len(values) < 2:
-        return float("nan")
-    if len(values) == 2:  # the commonest question: two checkpoints of which no zoo is known
-        return abs(float(values[0]) - float(values[1])) / math.sqrt(2)
-    if len(values) >= 5:
-        low, high = np.quantile(values, [0.25, 0.75])
-        plain = float(np.std(values, ddof=1))
-        robust = float(high - low) / _IQR
-        # A far-out value must not set the scale, but neither may a lump of equal ones.
-        return robust if robust > 0.2 * plain or (robust > 0 and plain > 20 * robust) else 0.5 * plain
-    return float(np.std(values, ddof=1))
-
-
-def standard_outcome(y: Floats, unit: Ints) -> Floats:
-    """Outcomes of each unit to mean 0 and deviation about 1: the mean of the winsorised robust score and the normal score of the
-    rank.
-
-    A failed run keeps its rank (last) but not its distance.
-    """
-    out = np.zeros(len(y))
-    for u in np.unique(unit):
-        rows = np.flatnonzero(unit == u)
-        values = y[rows]
-        n = len(rows)
-        if n < 2 or np.ptp(values) == 0:
-            continue
-        ranks = norm.ppf((rankdata(values) - 0.5) / n)
-        ranks = ranks / max(float(np.std(ranks)), 1e-9)
-        kept = values[~far_out(values, np.zeros(n, np.int64))]
-        centre, scale = float(np.median(kept)), spread_of(kept)
-        if not scale > 0:
-            scale = float(np.std(values)) or 1.0
-        z = np.clip((values - centre) / scale, -2.5, 2.5)
-        mixed = 0.5 * ranks + 0.5 * (z - z.mean()) / max(float(np.std(z)), 1e-9)
-        out[rows] = mixed - mixed.mean()
-    return out
 
 
 @dataclass
@@ -355,46 +298,6 @@ def _lean(values: NDArray[np.float64]) -> float:
     """Quantile skewness: how much longer the upper tail is than the lower, in units of their sum."""
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
     return float((high + low - 2 * middle) / (high - low)) if high > low else 0.0
-
-
-def parts_of(word: str) -> set[str]:
-    """The parts that a configuration's value is put together from: SC+CLM has SC and CLM."""
-    return {part for part in re.split(r"[+\-/_,;:\s]+", word) if part}
-
-
-def holds(word: str, levels: Sequence[str]) -> Floats:
-    """(len(levels),) 1 where the value has the indicator, 0 where not."""
-    parts = parts_of(word)
-    return np.array(
-        [float(word == v if k == "=" else v in parts if k == "~" else word != v) for k, v in ((x[0], x[1:]) for x in levels)]
-    )
-
-
-def indicators(column: pd.Series, checkpoint: Ints, most: int) -> list[str]:
-    """Indicators of a text column, the broadest first; none for a column that names each row (or all rows) differently (or
-    the same).
-    """
-    frame = pd.DataFrame(
-        {"value": [str(v).strip() if v is not None and v == v else None for v in column], "checkpoint": checkpoint}
-    )
-    frame = frame.dropna().drop_duplicates()
-    count = frame["value"].value_counts()
-    if len(count) < 2 or count.iloc[0] < 2:
-        return []
-    values = sorted(count.index, key=lambda v: (-count[v], v))
-    several = {p for v in values if len(parts_of(v)) > 1 for p in parts_of(v)} if len(values) <= 200 else set()
-    offered = [f"={v}" for v in values] + [f"~{p}" for p in sorted(several)] + ([f"!{values[0]}"] if len(values) > 2 else [])
-    size = np.array([count[v] for v in values], float)
-    kept: dict[bytes, tuple[float, str]] = {}
-    for one in offered:
-        has = np.array([holds(v, [one])[0] for v in values])
-        with_it = float(size @ has)
-        if min(with_it, float(size.sum()) - with_it) < 2:
-            continue
-        # An indicator and its opposite say the same.
-        key = min(has.tobytes(), (1 - has).tobytes())
-        kept.setdefault(key, (-min(with_it, float(size.sum()) - with_it), one))
-    return [one for _, one in sorted(kept.values())][:most]
 
 
 def known_directions(columns: Sequence[Column], given: Mapping[str, int] | None = None) -> NDArray[np.int64]:

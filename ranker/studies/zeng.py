@@ -13,7 +13,8 @@ from ranker.evaluate import grouping, splits_of
 from ranker.pairs import Floats, Ints, codes
 from ranker.process import Process
 from ranker.reference import CONFIGURATION, OUTCOMES, PROXIES
-from ranker.standardise import Standardiser, standard_outcome
+from ranker.scale import standard_outcome
+from ranker.standardise import Standardiser
 from ranker.studies import methods, sources
 from ranker.studies.holdout import Figures, run
 from ranker.studies.page import Page, cell, difference, with_interval

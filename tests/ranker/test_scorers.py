@@ -14,8 +14,10 @@ from ranker.blend import calibration_error, probability, too_close_below, weight
 from ranker.linear import Linear, Signs, Single, ridge
 from ranker.pairs import far_out, merge_groups, within
 from ranker.process import Process
-from ranker.standardise import Standardiser, holds, indicators, normal_scores, soft, standard_outcome
+from ranker.scale import normal_scores, soft, standard_outcome
+from ranker.standardise import Standardiser
 from ranker.vocabulary import meaning, resolve
+from ranker.words import holds, indicators
 
 RNG = np.random.default_rng(0)
 
