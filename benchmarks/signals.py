@@ -201,7 +201,9 @@ def zoo(asked: argparse.Namespace) -> None:
             if judged.tasks:
                 found[column] = judged
     print(f"{len(names)} checkpoints on {', '.join(tasks)}. Share of the pairs put in their true order; mean over the tasks that")
-    print("have the feature, 95 % by bootstrap over checkpoints; seconds for one checkpoint on one task.\n")
+    print(
+        "have the feature (compare like with like), 95 % by bootstrap over checkpoints; seconds for one checkpoint on one task.\n"
+    )
     print(f"| feature | mean | 95 % | {' | '.join(tasks)} | seconds |\n|{'---|' * (len(tasks) + 4)}")
     for column, of in sorted(found.items(), key=lambda pair: -pair[1].mean):
         low, high = np.nanpercentile(of.draws, [2.5, 97.5])
@@ -222,8 +224,8 @@ def zoo(asked: argparse.Namespace) -> None:
     }
     for what, chosen in sets.items():
         methods = ("ltc", "logistic", "best-single", *(("configuration",) if what == "all" else ()))
-        means = evaluate(plain, methods=methods, features=chosen, splits=asked.splits)["mean"]
-        for method, figures in means.items():
+        judged = evaluate(plain, methods=methods, features=chosen, splits=asked.splits)
+        for method, figures in judged["mean"].items():
             low, high = figures["ci95"]
             versus = figures.get("against_best_single")
             bounds = ", ".join(f"{bound:+.3f}" for bound in versus["ci95"]) if versus else ""
@@ -232,6 +234,10 @@ def zoo(asked: argparse.Namespace) -> None:
                 f"| {what} ({len(chosen)}) | {method} | {figures['accuracy']:.3f} | {low:.3f} to {high:.3f} | {beside} |",
                 flush=True,
             )
+    if judged.get("ceiling"):
+        each = ", ".join(f"{task} {share:.3f}" for task, share in sorted(judged["ceiling"].items()))
+        print(f"\nWhat the noise of the outcomes leaves to a perfect ranker: {each} (mean ", end="")
+        print(f"{np.mean(list(judged['ceiling'].values())):.3f}).")
 
 
 def main() -> None:
