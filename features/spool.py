@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
+import weakref
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -36,6 +37,7 @@ class Spool:
         self.size = 0
         limit = MEMORY if memory is None else memory
         self._file: Any = tempfile.SpooledTemporaryFile(max_size=limit)  # noqa: SIM115 (closed with the spool)
+        weakref.finalize(self, self._file.close)
         self._places: dict[Hashable, tuple[int, int]] = {}  # key -> offset, columns
 
     def write(self, key: Hashable, first: int, values: NDArray[np.float32]) -> None:

@@ -56,3 +56,12 @@ def test_a_full_disk_is_a_named_error(monkeypatch):
     unwritten.write("one", 0, np.ones((4, 2), dtype=np.float32))
     with pytest.raises(FailedError, match="only 32 of 80 bytes of 'one' were written"):
         unwritten.read("one")
+
+
+def test_the_file_is_closed_and_gone_with_the_spool():
+    spool = Spool(10, memory=0)
+    spool.write("one", 0, np.ones((10, 2), dtype=np.float32))
+    file = spool._file
+    assert not file.closed
+    del spool
+    assert file.closed
