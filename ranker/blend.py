@@ -16,7 +16,7 @@ from scipy.special import expit
 from ranker.pairs import Floats
 
 # Logarithm of the log-odds per unit of the standardised outcome, and how far tables lie from it: over published tables of 10 to
-# 50 checkpoints these two gave the lowest Brier score (docs/studies/tried.md).
+# 50 checkpoints these two gave the lowest Brier score (docs/studies/choices.md).
 _SLOPE, _SLOPE_FREEDOM = 0.3, 0.6
 _FEWEST = 6
 
@@ -30,7 +30,16 @@ def probability(logit: Floats) -> Floats:
     return np.where(logit < 0, small, 1.0 - small)
 
 
-def weights(gap: Floats, better: Floats, weight: Floats, size: float, prior: Sequence[float], *, freedom: float = 0.7) -> Floats:
+def weights(
+    gap: Floats,
+    better: Floats,
+    weight: Floats,
+    size: float,
+    prior: Sequence[float],
+    *,
+    freedom: float = 0.7,
+    steep: tuple[float, float] = (_SLOPE, _SLOPE_FREEDOM),
+) -> Floats:
     """Positive weights of M scorers.
 
     Parameters
@@ -41,6 +50,7 @@ def weights(gap: Floats, better: Floats, weight: Floats, size: float, prior: Seq
     size : how many independent pieces of evidence the pairs are worth (checkpoints)
     prior : (M,) shares that the weights are shrunk to
     freedom : standard deviation of the logarithm of a weight around its prior
+    steep : expected logarithm of the common slope, and its standard deviation
 
     Returns
     -------
@@ -55,11 +65,11 @@ def weights(gap: Floats, better: Floats, weight: Floats, size: float, prior: Seq
 
     def slope_loss(theta: Floats) -> tuple[float, Floats]:
         z = np.exp(theta[0]) * (signed @ share)
-        pull = (theta[0] - _SLOPE) / _SLOPE_FREEDOM**2
-        value = size * float(w @ np.logaddexp(0, -z)) + 0.5 * (theta[0] - _SLOPE) * pull
+        pull = (theta[0] - steep[0]) / steep[1] ** 2
+        value = size * float(w @ np.logaddexp(0, -z)) + 0.5 * (theta[0] - steep[0]) * pull
         return value, np.array([-size * float(w @ (expit(-z) * z)) + pull])
 
-    start = minimize(slope_loss, np.array([_SLOPE]), jac=True, method="L-BFGS-B", bounds=[(-3, 4)]).x[0]
+    start = minimize(slope_loss, np.array([steep[0]]), jac=True, method="L-BFGS-B", bounds=[(-3, 4)]).x[0]
     centre = np.log(share) + start
 
     def loss(theta: Floats) -> tuple[float, Floats]:

@@ -7,7 +7,7 @@ jackknife).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -22,11 +22,12 @@ from ranker.process import Process
 
 SCORERS = ("signs", "single", "linear", "logistic", "process", "trees")
 _LINEAR: dict[str, type[Linear]] = {"signs": Signs, "single": Single, "linear": Linear, "logistic": Logistic}
+PRIOR = (0.3, 0.3, 0.3, 0.3, 1.0, 1.0)
 _MOST_TASKS_IN_TREES = 40
 _LARGE = 5000
 _LEAST = 0.5
 # What a task never fitted on leaves of the log-odds: over seven published tables the best slope there was .48 to 1.05 (geometric
-# mean .72) of the one on tasks that were (docs/studies/tried.md). Where one task is all that was seen, how far tasks differ is
+# mean .72) of the one on tasks that were (docs/studies/choices.md). Where one task is all that was seen, how far tasks differ is
 # unknown.
 _STRANGE, _STRANGE_TO_ONE = 0.7, 0.5
 
@@ -228,6 +229,16 @@ class Ensemble:
         bags = out[:-1] + self.weights[-1] * trees.per_bag(self.bag_booster, self.leaf_values, matrix, self.tree_counts)
         return self.trusted(task) * whole, self.trusted(task) * bags
 
+    def apart(self, Z: Floats, task: int) -> Floats:
+        """(n, M) what each scorer says, on the scale of the standardised outcome."""
+        code = np.full(len(Z), task)
+        assert self.booster is not None
+        return np.column_stack([
+            *(fits[-1].score(Z, code) for fits in self.linears.values()),
+            self.process.score(Z, task, last=True)[0] if self.process is not None else np.zeros(len(Z)),
+            np.asarray(self.booster.predict(self._with_task(Z, task), num_threads=1)),
+        ])  # fmt: skip
+
     def strengths(self, Z: Floats, task: int) -> Floats:
         """(n,) log-odds scores, block by block."""
         out = np.empty(len(Z))
@@ -287,20 +298,22 @@ class Ensemble:
         )
 
 
-def weigh(held: Held, prior: tuple[float, ...] = (0.3, 0.3, 0.3, 0.3, 1.0, 1.0)) -> Floats:
+def weigh(held: Held, prior: Sequence[float] = PRIOR, **blend: Any) -> Floats:
     """(M,) blend weights from held-out pairs: every scorer on its own scale first, then shrunk towards the shares of `prior`.
 
     A scorer that has hardly found anything (its differences are under `_LEAST`, half a deviation of the outcome) keeps its size.
+    `blend` goes to `ranker.blend.weights`.
     """
     if not len(held.better):
-        return np.ones(len(SCORERS)) / len(SCORERS)
+        return np.asarray(prior, float) / np.sum(prior)
     scale = np.sqrt(np.average(held.gap**2, axis=0, weights=held.weight)) if held.weight.sum() > 0 else np.ones(len(SCORERS))
-    alive = scale > 1e-9
+    alive = (scale > 1e-9) & (np.array(prior) > 0)
     out = np.zeros(len(SCORERS))
     if not alive.any():
         return out
     size = np.maximum(scale, _LEAST)[alive]
-    found = weights(held.gap[:, alive] / size, held.better, held.weight, held.size, np.array(prior)[alive].tolist())
+    share = np.array(prior)[alive].tolist()
+    found = weights(held.gap[:, alive] / size, held.better, held.weight, held.size, share, **blend)
     out[alive] = found / size
     return out
 

@@ -19,6 +19,18 @@ from ranker.studies.page import Page, difference, with_interval
 SIZES = (10, 12, 20)
 
 
+def draws(df: pd.DataFrame, n: int, splits: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(train rows, test rows) of each of `splits` draws of n checkpoints, 60 % of them to train."""
+    rng = np.random.default_rng(seed + n)
+    parts = []
+    for k in range(splits):
+        chosen = np.flatnonzero(df["checkpoint"].isin(_some(df, n, rng)["checkpoint"].unique()))
+        part = df.iloc[chosen].reset_index(drop=True)
+        (a, b), *_ = splits_of(part, grouping(part, None), None, splits=1, train_share=0.6, seed=seed + k)
+        parts.append((chosen[a], chosen[b]))
+    return parts
+
+
 def _some(df: pd.DataFrame, n: int, rng: np.random.Generator) -> pd.DataFrame:
     names = df["checkpoint"].unique()
     kept = set(rng.permutation(names)[:n])
@@ -74,13 +86,7 @@ def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, c
         columns = [c for c in df.columns if c not in ("task", "checkpoint", "outcome")]
         count = df["checkpoint"].nunique()
         for n in [s for s in (SIZES[1:2] if quick else SIZES) if s < count] or [count]:
-            rng = np.random.default_rng(seed + n)
-            parts = []
-            for k in range(splits):
-                chosen = np.flatnonzero(df["checkpoint"].isin(_some(df, n, rng)["checkpoint"].unique()))
-                part = df.iloc[chosen].reset_index(drop=True)
-                (a, b), *_ = splits_of(part, grouping(part, None), None, splits=1, train_share=0.6, seed=seed + k)
-                parts.append((chosen[a], chosen[b]))
+            parts = draws(df, n, splits, seed)
             found = run(df, makers, parts, columns=columns, groups=groups, seed=seed)
             figures = {m: found.of(m, against="best-single") for m in makers}
             page.figures[f"{name}/{n}"] = figures

@@ -223,3 +223,20 @@ def test_a_summary_says_which_aims_were_met(tmp_path):
 def test_a_summary_of_nothing_says_what_to_run_first(tmp_path, capsys):
     assert main(["summary", "--table", str(tmp_path)]) == 2
     assert "run the studies" in capsys.readouterr().err
+
+
+def test_what_the_ranker_is_made_of_is_judged_on_the_table_that_ships(tmp_path):
+    out = tmp_path / "choices.md"
+    assert main(["choices", "--splits", "1", "--quick", "-o", str(out)]) == 0
+    text = out.read_text()
+    assert "pair trees" in text
+    assert "ratio of the slopes" in text
+    figures = json.loads(out.with_suffix(".json").read_text())
+    assert set(figures["zeng, proxies"]["accuracy"]) >= {"trees", "as it is", "pair trees with it"}
+
+
+def test_the_truth_is_worth_more_than_what_30_models_teach(table):
+    page = Page("", "")
+    zeng._teachable(page, table, {"proxies": list(PROXIES)}, 4, 0, worlds=2)
+    one = page.figures["teachable/proxies"]
+    assert one["truth"] > one["learnt"] > 0.5
