@@ -19,6 +19,7 @@ from ranker.pairs import Floats
 # 50 checkpoints these two gave the lowest Brier score (docs/studies/choices.md).
 _SLOPE, _SLOPE_FREEDOM = 0.3, 0.6
 _FEWEST = 6
+_MARGIN = 0.5
 
 
 def probability(logit: Floats) -> Floats:
@@ -87,8 +88,8 @@ def too_close_below(p: Floats, right: Floats, weight: Floats, error_rate: float,
     """Confidence max(P, 1-P) from which a pair may be called, so that of the pairs called no more than `error_rate` are wrong.
 
     The lowest confidence from which that is proven: the share of wrong held-out pairs above it, and what the model itself expects
-    if that is more, raised by one standard error of so many CHECKPOINTS, stays within the rate (a one-sided bound of 84 %; pairs
-    of one checkpoint repeat each other). Where nothing is proven, each pair answers by its own confidence, 1 - error_rate, or
+    if that is more, raised by half a standard error of so many CHECKPOINTS (pairs of one repeat each other), stays within the
+    rate: the least margin with which every published table of 30 checkpoints and more kept the promise. Where nothing is proven, each pair answers by its own confidence, 1 - error_rate, or
     more where held-out pairs did not keep that. Of under `_FEWEST` checkpoints nothing can be held out that proves anything, and
     nothing is called.
 
@@ -110,7 +111,7 @@ def too_close_below(p: Floats, right: Floats, weight: Floats, error_rate: float,
     seen = np.cumsum(share * (1 - right[order]))
     pieces = mass * size
     wrong = np.maximum((seen * size + expected) / (pieces + 1), expected)
-    proven = np.flatnonzero(wrong + np.sqrt(error_rate * (1 - error_rate) / (pieces + 1)) <= error_rate)
+    proven = np.flatnonzero(wrong + _MARGIN * np.sqrt(error_rate * (1 - error_rate) / (pieces + 1)) <= error_rate)
     if len(proven) and confidence[order][proven[-1]] <= alone:
         return float(max(confidence[order][proven[-1]], 0.5))
     at = int(np.searchsorted(-confidence[order], -alone, side="right")) - 1
