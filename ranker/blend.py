@@ -89,9 +89,8 @@ def too_close_below(p: Floats, right: Floats, weight: Floats, error_rate: float,
 
     The lowest confidence from which that is proven: the share of wrong held-out pairs above it, and what the model itself expects
     if that is more, raised by half a standard error of so many CHECKPOINTS (pairs of one repeat each other), stays within the
-    rate: the least margin with which every published table of 30 checkpoints and more kept the promise. Where nothing is proven, each pair answers by its own confidence, 1 - error_rate, or
-    more where held-out pairs did not keep that. Of under `_FEWEST` checkpoints nothing can be held out that proves anything, and
-    nothing is called.
+    rate. Where nothing is proven, each pair answers by its own confidence, 1 - error_rate, or more where held-out pairs did not
+    keep that. Of under `_FEWEST` checkpoints nothing can be held out that proves anything, and nothing is called.
 
     Parameters
     ----------
