@@ -213,6 +213,24 @@ def test_features_are_chosen_by_extractor_or_by_name(models: Path, tmp_path: Pat
         select([" "])
 
 
+def test_the_next_checkpoint_is_read_while_this_one_computes(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("llama", "gpt2", "mistral")
+    zoo = write(tmp_path, [{"name": name, "model": str(models / name)} for name in names])
+    told: list[str] = []
+    for name in ("prefetch", "load"):
+        real = getattr(features.model, name)
+
+        def spy(path: Any, _real: Any = real, _name: str = name, **options: Any) -> Any:
+            told.append(f"{_name} {Path(path).name}")
+            return _real(path, **options)
+
+        monkeypatch.setattr(features.model, name, spy)
+    run(zoo, features="prompt")
+    assert told == ["prefetch gpt2", "load llama", "prefetch mistral", "load gpt2", "load mistral"]
+
+
 def test_a_memory_budget_makes_smaller_batches_of_the_same_scores(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

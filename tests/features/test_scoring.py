@@ -104,6 +104,15 @@ def test_any_request_set_in_batches_of_any_size_scores_as_batches_of_one(models:
     law()
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_bfloat16_is_packed_too_and_near_float32(models: Path, name: str) -> None:
+    exact = Scorer(get(models, name)).loglikelihood(REQUESTS)
+    scorer = Scorer(load(models / name, device="cpu", dtype="bfloat16"))
+    assert scorer.engine.name == ("packed" if name in CAUSAL else {"t5": "seq2seq", "bert": "padded"}[name])
+    for (rounded, _), (expected, _) in zip(scorer.loglikelihood(REQUESTS), exact, strict=True):
+        assert rounded == pytest.approx(expected, rel=0.02, abs=0.05)
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt2", "t5"])
 def test_scores_and_greedy_flags_equal_the_harness(models: Path, name: str) -> None:
     model = get(models, name)
