@@ -7,9 +7,10 @@
 The model is a Llama of about 30M parameters with random weights, made on the spot with a tokenizer trained on the standard
 library's source; the texts are the standard library's too. Both engines start from strings and end with scores, in turns.
 The harness gets batch_size "auto"; its search for a batch size is not counted in its seconds, but shown apart. Seconds are
-taken by two clocks, wall and CPU. A run during which other processes took more than 3 % of the machine is done again; the
-table's last line says how many were, and what others took of those that count. Memory is the peak of the resident set
-beyond the loaded model, each engine in a process of its own.
+taken by two clocks, wall and CPU. A run during which other processes took more than 3 % of the machine is done again, unless
+--attempts is 1: then take the CPU seconds, with one thread (OMP_NUM_THREADS=1). The table's last line says how many were,
+and what others took of those that count. Memory is the peak of the resident set beyond the loaded model, each engine in a
+process of its own.
 
 The floor is what the distinct tokens cost in matrix products alone: tokens x 2 x parameters FLOP at the rate of a large
 float32 product, measured in the same run. Scores are compared with each other and with the same weights in float64, a row at
@@ -47,7 +48,7 @@ WORKLOADS = {
 }
 TEMPLATES = ("{} This is", "{} It was", "{} Overall, it is", "{} In short,", "{} I find it", "{} The text above is")
 WINDOW = 512
-QUIET, ATTEMPTS = 0.03, 4  # a run during which other processes took more of the machine is done again, at most so often
+QUIET = 0.03  # a run during which other processes took more of the machine is done again
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -259,7 +260,7 @@ class Run:
         return tuple(count / os.sysconf("SC_CLK_TCK") for count in (sum(ticks) - idle, sum(ticks)))  # type: ignore[return-value]
 
 
-def measure_seconds(workload: str, folder: Path, repeats: int, rows: int | None) -> dict[str, Any]:
+def measure_seconds(workload: str, folder: Path, repeats: int, rows: int | None, attempts: int) -> dict[str, Any]:
     """Both engines on one workload, in turns: seconds by both clocks, and how far their scores are apart and from float64."""
     from features.model import n_parameters
 
@@ -270,7 +271,7 @@ def measure_seconds(workload: str, folder: Path, repeats: int, rows: int | None)
     scores: dict[str, Any] = {}
     for _ in range(repeats):
         for name, engine in engines.items():
-            for attempt in range(ATTEMPTS):
+            for attempt in range(attempts):
                 run = Run(matmul_rate())
                 scores[name] = engine.run(workload, requests)
                 run.stop(searching=engine.search if name == "harness" and not runs[name] and not attempt else {})
@@ -405,6 +406,7 @@ def main() -> None:
     parser.add_argument("--measure", choices=["seconds", "memory"], action="append", help="default: both")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", type=int, help="the harness's batch size, where its search has found it before")
+    parser.add_argument("--attempts", type=int, default=4, help="at a quiet run, at most; 1 where CPU seconds are wanted")
     parser.add_argument("--clock", choices=[*CLOCKS], default="wall", help="whose seconds the table shows")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--table", type=Path, nargs="+", help="print the table of JSON files written before, and measure nothing")
@@ -427,7 +429,7 @@ def main() -> None:
         for workload in arguments.workload or WORKLOADS:
             found: dict[str, Any] = {"workload": workload}
             if "seconds" in measures:
-                found |= measure_seconds(workload, folder, arguments.repeats, arguments.rows)
+                found |= measure_seconds(workload, folder, arguments.repeats, arguments.rows, arguments.attempts)
             if "memory" in measures:
                 found |= measure_memory(workload, folder, arguments.rows)
             results.append(found)
