@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from features.errors import CheckpointError, DataError, FailedError
 from features.model import Model, load
 from features.scoring import Scorer, encode
+from features.scoring.encoding import rolling_windows
 
 CAUSAL = ("llama", "gpt2", "mistral")
 ALL = (*CAUSAL, "t5", "bert")
@@ -139,6 +140,19 @@ def test_rolling_equals_the_harness(models: Path, name: str) -> None:
         assert found.logprob == pytest.approx(theirs, rel=1e-6, abs=1e-3), text[:20]
         assert found.bytes == len(text.encode())
     assert scores[1].windows == -(-scores[1].tokens // model.max_length) > (model.kind == "causal")
+
+
+def test_rolling_sum_of_thousands_of_nats_is_that_of_float64(models: Path) -> None:
+    model = get(models, "llama")
+    [found] = Scorer(model).rolling([LONG])
+    exact = load(models / "llama", device="cpu", dtype="float64").module
+    encoder = Scorer(model).encoder
+    total = 0.0
+    for context, targets in rolling_windows(encoder.encode([LONG])[0], [encoder.prefix_id], model.max_length, None):
+        with torch.inference_mode():
+            table = exact(torch.tensor([(context + targets)[:-1]])).logits[0, -len(targets) :].log_softmax(-1)
+        total += float(table[torch.arange(len(targets)), torch.tensor(targets)].sum())
+    assert abs(found.logprob - total) < np.spacing(np.float32(-total)) / 4, "nearer than a sum in float32 could say"
 
 
 def test_rolling_stride_gives_each_token_more_context_and_predicts_it_once(models: Path) -> None:
