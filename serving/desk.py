@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -77,6 +78,9 @@ class Desk:
         self.ledger.start()
         if self.settings.zoo is not None:
             self.runner.start()
+        # What is loaded stays: collecting garbage among it would hold requests up for a good part of a second.
+        gc.collect()
+        gc.freeze()
         self.ready = True
 
     def stop(self) -> None:
