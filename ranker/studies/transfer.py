@@ -84,8 +84,8 @@ def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, c
         own[["ppl_clm", "ppl_sc", "kshot_acc"]], own["outcome"], task=own["task"], group=own["checkpoint"]
     )
     for name, asked, columns in _foreign(table):
-        alone = {c: alone(asked, c) for c in columns}
-        beside = ", ".join(f"{c} alone {cell(v)}" for c, v in alone.items())
+        each = {c: alone(asked, c) for c in columns}
+        beside = ", ".join(f"{c} alone {cell(v)}" for c, v in each.items())
         line("tables", "zeng (default ranker: known signs only)", name, asked(default_ranker(), asked, columns), beside)
         line("tables", "zeng (free signs)", name, asked(free, asked, columns), beside)
     zeng = sources.zeng(parts=False)[["task", "checkpoint", "outcome", *PROXIES]]
