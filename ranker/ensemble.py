@@ -26,9 +26,9 @@ PRIOR = (0.3, 0.3, 0.3, 0.3, 1.0, 1.0)
 _MOST_TASKS_IN_TREES = 40
 _LARGE = 5000
 _LEAST = 0.5
-# What a task never fitted on leaves of the log-odds: over seven published tables the best slope there was .48 to 1.05 (geometric
-# mean .72) of the one on tasks that were (docs/studies/choices.md). Where one task is all that was seen, how far tasks differ is
-# unknown.
+# What a task never fitted on leaves of the log-odds: on six published tables the best slope there was .50 to 1.05 (geometric mean
+# .79) of the one on tasks that were (docs/studies/choices.md); a little less is kept, to be safe. Where one task is all that was
+# seen, how far tasks differ is unknown.
 _STRANGE, _STRANGE_TO_ONE = 0.7, 0.5
 
 
