@@ -85,8 +85,15 @@ def _held_out(page: Page, df: pd.DataFrame, proxies: list[str], splits: int, see
     recipe = [c for c in factors.FACTORS if c in df and df[c].nunique() > 1]
     tasks = list(dict.fromkeys(df["task"]))
     rows, order = [], []
-    for label, columns in (("proxies", proxies), ("with configurations", [*proxies, *recipe])):
-        found = judge(df, _makers(bool(columns is not proxies)), columns, splits=splits, seed=seed)
+    sets = {
+        "nothing trained": [c for c in proxies if not c.startswith("probe_")],
+        "proxies": proxies,
+        "with configurations": [*proxies, *recipe],
+    }
+    for label, columns in sets.items():
+        if label == "nothing trained" and columns == proxies:
+            continue
+        found = judge(df, _makers(label == "with configurations"), columns, splits=splits, seed=seed)
         for kind, pairs in ((label, "all"), (f"{label}, equal learning rate", EQUAL)):
             for method in dict.fromkeys(m for m, _ in found.judged):
                 one = found.of(method, pairs, against="best-single")
@@ -124,8 +131,9 @@ def _held_out(page: Page, df: pd.DataFrame, proxies: list[str], splits: int, see
             "right",
         ],
         rows,
-        "`best-single`: the proxy that was best on the training side, for each task. `published`: learning to compare as Zeng et "
-        "al. describe it. Their headline is that it halves the pairwise error of perplexity (`single:ppl_clm`): a cut of .5.",
+        "`nothing trained`: proxies without short probes. `best-single`: the proxy that was best on the training side, for each "
+        "task. `published`: learning to compare as Zeng et al. describe it. Their headline is that it halves the pairwise error "
+        "of perplexity (`single:ppl_clm`): a cut of .5.",
     )
     page.table(
         "Where the best true variant stands, of those held out",
