@@ -45,7 +45,7 @@ def read_known(path: str | Path) -> pd.DataFrame:
         from ranker import reference
 
         # Beside the published columns, their form in the vocabulary of our own extractors, which the default ranker is fitted on.
-        published, ours = reference.load(str(path)), reference.shared_vocabulary()
+        published, ours = reference.load(str(path)), reference.vocabulary(str(path))
         return published.assign(**{c: ours[c] for c in ours.columns if c not in published.columns})
     import pandas as pd
 

@@ -60,9 +60,9 @@ def default(folder: Path | None = None) -> Snapshot:
         from ranker import LearningToCompare
 
         return Snapshot(LearningToCompare.load(folder), **_identity(folder), source="folder")
-    from ranker.reference import default_ranker
+    from ranker.reference import DEFAULT, default_ranker
 
-    return Snapshot(default_ranker(), "default", "zeng2025", None, "default")
+    return Snapshot(default_ranker(), "default", DEFAULT, None, "default")
 
 
 def _identity(folder: Path) -> dict[str, Any]:

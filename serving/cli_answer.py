@@ -232,7 +232,8 @@ def _verdict(result: Mapping[str, Any]) -> str:
     lines = [(r["feature"], r["a"], r["b"], r["contribution"]) for r in result["reasons"]]
     text = head + ("\n\n" + table(lines, ["feature", result["a"], result["b"], f"speaks for {result['a']}"]) if lines else "")
     if result["missing"]:
-        text += f"\n\nnot measured: {', '.join(result['missing'])}"
+        more = len(result["missing"]) - 5
+        text += f"\n\nnot measured: {', '.join(result['missing'][:5])}{f' and {more} more' if more > 0 else ''}"
     ranker = result["ranker"]
     return text + f"\n\nranker {ranker['name']}, version {ranker['version']}"
 

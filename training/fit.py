@@ -111,10 +111,10 @@ def _default(name: str, root: Path | str | None) -> Fitted:
 
 
 def reference_table() -> pd.DataFrame:
-    """The table that the default ranker is fitted on, as the zoo `zeng2025`."""
-    from ranker.reference import shared_vocabulary
+    """The table that the default ranker is fitted on, each published table a zoo."""
+    from ranker.reference import default_table
 
-    return shared_vocabulary().assign(zoo="zeng2025")
+    return default_table()
 
 
 def register_default(name: str, evaluation: Mapping[str, Any] | None = None, *, root: Path | str | None = None) -> str:

@@ -83,7 +83,13 @@ def measure(out: Path, name: str, on: list[Task], seeds: int) -> None:
     features, outcomes = out / "rows" / f"{name}.features.csv", out / "rows" / f"{name}.outcomes.csv"
     if not features.exists():
         found = extract(
-            one, on, features=EXTRACTORS, store=out / "features.db", limit=FEATURE_EXAMPLES, device="cpu", progress=False
+            one,
+            on,
+            features=[*EXTRACTORS, "curve"],
+            store=out / "features.db",
+            limit=FEATURE_EXAMPLES,
+            device="cpu",
+            progress=False,
         )
         for failure in found.failed:
             print(f"{name}: {failure}", file=sys.stderr, flush=True)

@@ -27,6 +27,7 @@ TABLES = ("zeng2025", "foretune48")
 PROXIES = ("inv_ppl_clm", "inv_ppl_sc", "kshot_cms", "kshot_rag", "kshot_cbqa")
 CONFIGURATION = ("objective", "data_mix", "learning_rate", "domain_tag", "length_filter")
 OUTCOMES = ("sft_cms", "sft_rag", "sft_cbqa")
+DEFAULT = "+".join(TABLES)  # the version of the ranker that ships
 SHARED = ("ppl_clm", "ppl_sc", "kshot_acc")  # what the published table measured as our extractors do
 
 
@@ -93,22 +94,36 @@ def vocabulary(name: str) -> pd.DataFrame:
     return check(out, where="reference table zeng2025")
 
 
-def shared_vocabulary() -> pd.DataFrame:
-    """What the default ranker is fitted on; see `vocabulary`."""
-    return vocabulary("zeng2025")
+def default_table() -> pd.DataFrame:
+    """What the default ranker is fitted on: the reference tables, each a zoo, with the features whose direction is known."""
+    from ranker.vocabulary import meaning
+
+    zoos = [vocabulary(name).assign(zoo=name) for name in TABLES]
+    keys = ["zoo", "task", "checkpoint", "outcome", "outcome_sd"]
+    columns = [c for c in dict.fromkeys(c for zoo in zoos for c in proxies_of(zoo)) if meaning(c).direction]
+    return check(pd.concat(zoos, ignore_index=True)[[*keys, *columns]], where="the default ranker's table")
 
 
 @lru_cache(maxsize=1)
 def default_ranker() -> LearningToCompare:
-    """The ranker of a new installation, fitted on `shared_vocabulary` (about two seconds, once per process).
+    """The ranker of a new installation, fitted on `default_table` (about two seconds, once per process).
 
-    It meets zoos that are nothing like its 50 models of one size, so each proxy may only count in its known direction: in that
-    table a LOWER perplexity goes with a worse outcome, which is true of its learning rates and of nothing else.
+    It meets zoos that are nothing like these, so a feature may only count in its known direction: among the 50 published models
+    a LOWER perplexity goes with a worse outcome, which is true of their learning rates and of nothing else. What the choice rests
+    on is in docs/studies/variants.md.
     """
     from ranker.compare import LearningToCompare
+    from ranker.pairs import codes
 
-    table = shared_vocabulary()
+    table = default_table()
     ranker = LearningToCompare(signs="strict")
-    ranker.fit(table[["ppl_clm", "ppl_sc", "kshot_acc"]], table["outcome"], task=table["task"], group=table["checkpoint"])
-    ranker.card_["table"] = "zeng2025"
+    ranker.fit(
+        table[proxies_of(table)],
+        table["outcome"],
+        task=table["task"],
+        group=codes(table["zoo"], table["checkpoint"]),
+        zoo=table["zoo"],
+        outcome_sd=table["outcome_sd"],
+    )
+    ranker.card_["table"] = DEFAULT
     return ranker

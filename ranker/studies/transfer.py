@@ -15,7 +15,7 @@ from ranker.blend import probability
 from ranker.compare import LearningToCompare
 from ranker.evaluate import grouping
 from ranker.pairs import Floats
-from ranker.reference import OUTCOMES, PROXIES, default_ranker, shared_vocabulary
+from ranker.reference import OUTCOMES, PROXIES, SHARED, vocabulary
 from ranker.studies import sources
 from ranker.studies.holdout import DRAWS
 from ranker.studies.page import Page, cell, with_interval
@@ -79,15 +79,16 @@ def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, c
         shown = with_interval(asdict(result))
         rows.append([kind, fitted, about, shown, result.ece, result.called, result.called_accuracy, beside])
 
-    own = shared_vocabulary()
-    free = LearningToCompare(random_state=seed).fit(
-        own[["ppl_clm", "ppl_sc", "kshot_acc"]], own["outcome"], task=own["task"], group=own["checkpoint"]
-    )
-    for name, asked, columns in _foreign(table):
-        each = {c: alone(asked, c) for c in columns}
+    own, rankers = vocabulary("zeng2025"), {}
+    for label, signs in (("known signs only", "strict"), ("free signs", "proven")):
+        rankers[label] = LearningToCompare(signs=signs, random_state=seed).fit(
+            own[list(SHARED)], own["outcome"], task=own["task"], group=own["checkpoint"]
+        )
+    for name, foreign, columns in _foreign(table):
+        each = {c: alone(foreign, c) for c in columns}
         beside = ", ".join(f"{c} alone {cell(v)}" for c, v in each.items())
-        line("tables", "zeng (default ranker: known signs only)", name, asked(default_ranker(), asked, columns), beside)
-        line("tables", "zeng (free signs)", name, asked(free, asked, columns), beside)
+        for label, ranker in rankers.items():
+            line("tables", f"zeng ({label})", name, asked(ranker, foreign, columns), beside)
     zeng = sources.zeng(parts=False)[["task", "checkpoint", "outcome", *PROXIES]]
     for task in OUTCOMES:
         result = _held_out_tasks(zeng, task, list(PROXIES), seed)

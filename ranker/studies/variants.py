@@ -17,7 +17,7 @@ from features.errors import DataError
 from ranker import metrics, reference
 from ranker.evaluate import evaluate
 from ranker.studies import factors, methods
-from ranker.studies.default import candidates
+from ranker.studies.default import candidates, new_tasks
 from ranker.studies.holdout import Figures
 from ranker.studies.page import Page, cell, difference, signed, with_interval
 from ranker.studies.pictures import bars, cost_against_accuracy, grid
@@ -58,7 +58,8 @@ def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, c
     if not quick:
         _factors(page, df, alone)
         _costs(page, table, alone)
-        candidates(page, df, seed)
+        candidates(page, seed)
+        new_tasks(page, reference.vocabulary(TABLE), seed)
     return page
 
 

@@ -15,7 +15,7 @@ from sklearn.base import clone
 
 from features.errors import DataError, ForetuneError
 from ranker import LearningToCompare
-from ranker.reference import default_ranker, load, shared_vocabulary
+from ranker.reference import default_ranker, default_table, load
 
 QUICK = {"bags": 4, "rounds": 20}
 number = st.one_of(st.none(), st.floats(-1e6, 1e6, allow_nan=False))
@@ -204,14 +204,15 @@ def test_a_known_sign_counts_only_where_the_training_rows_agree() -> None:
 
 def test_the_default_ranker_answers_for_a_zoo_of_other_names_and_scales() -> None:
     ranker = default_ranker()
-    assert ranker.feature_names_ == ["ppl_clm", "ppl_sc", "kshot_acc"]
+    assert {"ppl_clm", "ppl_sc", "kshot_acc", "prompt_nll"} < set(ranker.feature_names_)
     better = {"ppl_clm": 210.0, "ppl_sc_t5": 300.0, "kshot_acc": 0.31, "n_parameters": 1e6}
     worse = {"ppl_clm": 230.0, "ppl_sc_t5": 420.0, "kshot_acc": 0.25, "n_parameters": 1e6}
     answer = ranker.answer(better, worse, task="films")
     assert answer.winner == "a"
-    assert {r["feature"] for r in answer.reasons} == {"ppl_clm", "ppl_sc", "kshot_acc"}
+    assert {"ppl_clm", "ppl_sc", "kshot_acc"} <= {r["feature"] for r in answer.reasons}
+    assert "prompt_nll" in answer.missing
     assert ranker.card_["holdout"]["accuracy"] > 0.6
-    assert len(shared_vocabulary()) == 150
+    assert set(default_table()["zoo"]) == {"zeng2025", "foretune48"}
 
 
 def test_saving_and_loading_changes_no_answer(ranker: LearningToCompare, tmp_path: Path) -> None:
