@@ -219,6 +219,9 @@ def compare(
         record(extracted, features="default", dtype=dtype, backend="inline", limit=limit)
 
 
+SHOWN = 6  # reasons, and features not measured, that a person is shown; --json has them all
+
+
 def _verdict(result: Mapping[str, Any]) -> str:
     p = result["probability"]
     low, high = result["interval"]
@@ -229,11 +232,13 @@ def _verdict(result: Mapping[str, Any]) -> str:
         if result["too_close"]
         else f"{result['winner']} will be better on {result['task']}, with probability {sure:.3f}; {odds}"
     )
-    lines = [(r["feature"], r["a"], r["b"], r["contribution"]) for r in result["reasons"]]
+    lines = [(r["feature"], r["a"], r["b"], r["contribution"]) for r in result["reasons"][:SHOWN]]
+    if others := result["reasons"][SHOWN:]:
+        lines.append((f"{len(others)} more", None, None, sum(r["contribution"] for r in others)))
     text = head + ("\n\n" + table(lines, ["feature", result["a"], result["b"], f"speaks for {result['a']}"]) if lines else "")
     if result["missing"]:
-        more = len(result["missing"]) - 5
-        text += f"\n\nnot measured: {', '.join(result['missing'][:5])}{f' and {more} more' if more > 0 else ''}"
+        more = len(result["missing"]) - SHOWN
+        text += f"\n\nnot measured: {', '.join(result['missing'][:SHOWN])}{f' and {more} more' if more > 0 else ''}"
     ranker = result["ranker"]
     return text + f"\n\nranker {ranker['name']}, version {ranker['version']}"
 

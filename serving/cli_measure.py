@@ -303,7 +303,7 @@ def outcomes_import(
     from training.outcomes import import_outcomes
 
     report = import_outcomes(file, root=root()).to_dict()
-    emit(report, as_json=as_json, text=", ".join(f"{key} {value}" for key, value in report.items()))
+    emit(report, as_json=as_json, text=", ".join(f"{key} {value}" for key, value in report.items() if value != ""))
 
 
 def import_lm_eval(

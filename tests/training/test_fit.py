@@ -125,7 +125,7 @@ def test_without_a_table_the_default_ranker_is_registered_and_is_no_part_of_hist
     )
     fitted = train([])
     assert (fitted.champion, fitted.rows, fitted.checkpoints) == (True, len(reference_table()), 78)
-    assert set(fitted.evaluation["tasks"]) == {"sft_cms", "sft_rag", "sft_cbqa"}
+    assert set(fitted.evaluation["tasks"]) == set(reference_table()["task"])
     assert tracking.find_version(fitted.name, fitted.version).tags["foretune.reference"] == "true"
     assert tracking.champion()[0].get_params()["signs"] == "strict"
     with pytest.raises(DataError, match="no comparison table"):
