@@ -149,6 +149,13 @@ def test_the_features_of_a_probe(loaded, task, name):
     assert rows["probe_full_gain"].direction == rows["probe_full_slope"].direction == 0  # a bad start gains most
 
 
+def test_a_long_probe_may_spend_a_fifth(loaded, task):
+    session = Session(checkpoint=Checkpoint(name="llama", model="llama"), model=loaded["llama"], corpora=None, task=task)
+    rows = {row.name: row.value for row in LongProbe().measure(session)}
+    assert {name.removeprefix("probe_long_") for name in rows} >= {"loss", "acc", "share"}
+    assert 0.1 < rows["probe_long_share"] <= 0.2
+
+
 @pytest.mark.parametrize(
     ("asked", "extractor", "recipe"),
     [
@@ -158,13 +165,6 @@ def test_the_features_of_a_probe(loaded, task, name):
         ("probe_long_loss", "probe_long", "full"),
     ],
 )
-def test_a_long_probe_may_spend_a_fifth(loaded, task):
-    session = Session(checkpoint=Checkpoint(name="llama", model="llama"), model=loaded["llama"], corpora=None, task=task)
-    rows = {row.name: row.value for row in LongProbe().measure(session)}
-    assert {name.removeprefix("probe_long_") for name in rows} >= {"loss", "acc", "share"}
-    assert 0.1 < rows["probe_long_share"] <= 0.2
-
-
 def test_each_recipe_can_be_asked_for_by_a_features_name(asked, extractor, recipe):
     assert select([asked]).extractors == (extractor,)
     assert load_extractor(extractor).settings()["recipes"] == [recipe]

@@ -38,7 +38,7 @@ class Trap:
     def baits(self) -> list[str]:
         file, touch, url = self.file, f"touch {self.touched}", f"127.0.0.1:{self.port}"
         return [
-            "/etc/passwd", str(file), f"file://{file}", "../" * 40 + str(file).lstrip("/"), f"~/../{file}", f"{file}\x00.csv",
+            "/etc/passwd", str(file), f"file://{file}", "../" * 20 + str(file).lstrip("/"), f"~/../{file}", f"{file}\x00.csv",
             f"http://{url}/x", f"https://{url}/x", f"hf://{url}/x", f"s3://{url}/x", f"\\\\127.0.0.1@{self.port}\\x", f"ftp://{url}",
             f"sqlite:///{file}", "models:/foretune-ranker/1", "runs:/0/ranker", f"git+http://{url}/x",
             "{{ 7*7 }}", "{% include '" + str(file) + "' %}", "{{ cycler.__init__.__globals__.os.popen('" + touch + "') }}",
