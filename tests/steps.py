@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -20,6 +21,13 @@ class Say:
         self.connection.recv()
 
 
+def run_in(environment: Mapping[str, str], target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Run `target` in this environment: the server that forked the process keeps that of the test which started it."""
+    os.environ.clear()
+    os.environ.update(environment)
+    target(**arguments)
+
+
 def kill_at(prefix: str, target: Callable[..., Any], preload: list[str], **arguments: Any) -> list[str]:
     """Run `target(say=..., **arguments)` in a process of its own; kill -9 it at the first line that begins with `prefix`.
 
@@ -29,7 +37,7 @@ def kill_at(prefix: str, target: Callable[..., Any], preload: list[str], **argum
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preload)
     here, there = context.Pipe()
-    process = context.Process(target=target, kwargs={**arguments, "say": Say(there)})
+    process = context.Process(target=run_in, args=(dict(os.environ), target, {**arguments, "say": Say(there)}))
     process.start()
     there.close()
     lines: list[str] = []

@@ -88,7 +88,8 @@ def test_the_whole_loop_runs_on_postgresql_and_two_retrainings_at_once_promote_o
     said = []
     for _ in range(2):
         here, there = context.Pipe()
-        context.Process(target=_retrain, args=(there, arguments)).start()
+        told = {"pipe": there, "arguments": arguments}
+        context.Process(target=steps.run_in, args=(dict(os.environ), _retrain, told)).start()
         said.append(here)
     answers = [pipe.recv() for pipe in said]
     assert answers.count("promoted") == 1, answers
