@@ -15,7 +15,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,14 +23,15 @@ from typing import Any
 
 import numpy as np
 
+from features.database import connect
 from features.errors import StoreError
 from features.rows import Feature
 
 Arrays = Mapping[str, Mapping[str, np.ndarray]]  # name -> array by name
 
 FORMAT = 1  # of the file; raised when the table changes
-_TABLES = """
-create table if not exists measured (
+_TABLES = (
+    """create table if not exists measured (
     key text primary key,
     checkpoint text not null,
     extractor text not null,
@@ -39,9 +40,11 @@ create table if not exists measured (
     data text not null,
     rows text not null,
     at real not null
-) strict;
-create table if not exists arrays (key text not null, name text not null, content blob not null, primary key (key, name)) strict;
-"""
+) strict""",
+    """create table if not exists arrays (
+    key text not null, name text not null, content blob not null, primary key (key, name)
+) strict""",
+)
 
 
 @dataclass(frozen=True)
@@ -83,26 +86,33 @@ class FeatureStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        with self._open(sqlite3.connect) as connection:
+            self._check(connection)  # first, so that a file of somebody else's is left as it is
         with self._open() as connection:
-            found = connection.execute("pragma user_version").fetchone()[0]
-            tables = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
-            if found not in (0, FORMAT) or (found == 0 and tables):
-                raise StoreError(
-                    f"format {found}, where this version writes {FORMAT}",
-                    where=str(self.path),
-                    remedy="name another file with --store, or move this one away",
-                )
-            connection.execute("pragma journal_mode = wal")
-            connection.executescript(_TABLES)
+            connection.execute("begin immediate")  # another process may be making the same file: tables and format appear at once
+            self._check(connection)
+            for statement in _TABLES:
+                connection.execute(statement)
             connection.execute(f"pragma user_version = {FORMAT}")
+            connection.execute("commit")
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Raises StoreError for a file of another format. One statement, so that both halves are of the same moment."""
+        query = "select user_version, (select count(*) from sqlite_master where type = 'table') from pragma_user_version"
+        found, tables = connection.execute(query).fetchone()
+        if found not in (0, FORMAT) or (found == 0 and tables):
+            raise StoreError(
+                f"format {found}, where this version writes {FORMAT}",
+                where=str(self.path),
+                remedy="name another file with --store, or move this one away",
+            )
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _open(self, how: Callable[[Path], sqlite3.Connection] = connect) -> Iterator[sqlite3.Connection]:
         connection = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-            connection.execute("pragma synchronous = full")
+            connection = how(self.path)
             yield connection
         except sqlite3.DatabaseError as error:
             broken = "malformed" in str(error) or "not a database" in str(error)

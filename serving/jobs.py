@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from features.database import connect
 from features.errors import StoreError, UnknownNameError, UserError
 
 log = logging.getLogger("foretune.jobs")
@@ -48,13 +49,12 @@ class Jobs:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as db:
-            db.execute("PRAGMA journal_mode=WAL")
             db.execute(SCHEMA)
 
     @contextlib.contextmanager
     def _open(self) -> Any:
         try:
-            db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            db = connect(self.path, timeout=30)
         except sqlite3.Error as error:
             raise StoreError(f"the job rows cannot be opened: {error}", where=str(self.path)) from None
         db.row_factory = sqlite3.Row

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from features.database import connect
+
 log = logging.getLogger("foretune.ledger")
 
 SCHEMA = """
@@ -56,13 +58,14 @@ class Ledger:
         self._judgement: dict[str, Any] = {"judged": 0, "accuracy": None, "brier": None, "outcomes": 0, "by_version": {}}
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as db:
-            db.execute("PRAGMA journal_mode=WAL")
             db.executescript(SCHEMA)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(sqlite3.connect(self.path, timeout=30)) as db, db:
-            yield db
+        with contextlib.closing(connect(self.path, timeout=30)) as db:
+            db.isolation_level = "DEFERRED"
+            with db:
+                yield db
 
     def start(self) -> None:
         self._judge()

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from features.database import connect
 from features.errors import DataError, StoreError
 from features.rows import OUTCOME_COLUMNS
 
@@ -56,10 +57,7 @@ class OutcomeStore:
             raise self._failed(error) from None
 
     def _open(self) -> Any:
-        connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        return closing(connection)
+        return closing(connect(self.path))
 
     def _failed(self, error: Exception) -> StoreError:
         return StoreError(
