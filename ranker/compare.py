@@ -21,7 +21,7 @@ from ranker.ranking import Ranking, assemble
 from ranker.rows import frame, labels, row_weights, same_checkpoint, same_features, twin_rows, vector
 from ranker.scale import standard_outcome
 from ranker.standardise import Context, Standardiser, known_directions
-from ranker.table import RESERVED, digest
+from ranker.table import LARGEST, RESERVED, digest
 from ranker.vocabulary import resolve
 
 _SIGNS = ("proven", "strict", "free")
@@ -115,10 +115,13 @@ class LearningToCompare(BaseEstimator):
         X = frame(X)
         n = len(X)
         y_ = vector(y, n, "y")
-        if not np.isfinite(y_).all():
-            row = int(np.flatnonzero(~np.isfinite(y_))[0])
+        wrong = ~(np.abs(y_) <= LARGEST)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
             raise DataError(
-                "the outcome is not a finite number", where=f"y, row {row + 1}", remedy="leave rows without an outcome out"
+                f"the outcome is not a finite number up to {LARGEST:g}",
+                where=f"y, row {row + 1}",
+                remedy="leave rows without an outcome out",
             )
         sd = None if outcome_sd is None else vector(outcome_sd, n, "outcome_sd")
         tasks = labels(task, n, "task")

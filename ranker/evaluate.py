@@ -161,6 +161,8 @@ def evaluate(
             where="evaluate",
             remedy="give at least 1 split and a share between 0 and 1",
         )
+    if seed < 0:
+        raise DataError(f"seed = {seed}", where="evaluate", remedy="give 0 or a larger whole number")
     hold = group if group in ("task", "zoo") else None
     if group is not None and group not in df.columns:
         raise UnknownNameError(f"no column {group!r} to group by", where="evaluate", remedy=f"columns: {', '.join(df.columns)}")

@@ -97,8 +97,9 @@ def result(
         mean["ltc"]["against_best_single"] = {"difference": gain, "ci95": bounds}
         if bounds[0] is None or bounds[0] <= 0:
             shown = "" if bounds[0] is None else f", 95 % interval [{bounds[0]:+.3f}, {bounds[1]:+.3f}]"
+            found = "are too few to show" if gain > 0 else "do not show"
             notes.append(
-                f"{len(np.unique(groups))} groups of checkpoints are too few to show that ltc beats the best single feature "
+                f"{len(np.unique(groups))} groups of checkpoints {found} that ltc beats the best single feature "
                 f"(difference {gain:+.3f}{shown})"
             )
     _error_reduction(df, per_task, mean, judged, columns)
@@ -172,11 +173,23 @@ def _notes(df: pd.DataFrame, groups: Ints, protocol: dict[str, Any], columns: li
         twice = [sorted(set(df["checkpoint"][same == s])) for s in np.unique(same)]
         listed = ", ".join(" = ".join(t) for t in twice if len(t) > 1)
         notes.append(f"identical checkpoints kept on one side: {listed}")
+    for column in columns:
+        if (stray := _stray(df[column])) is not None:
+            notes.append(f"column {column!r} is taken as a configuration, since {stray!r} is no number")
     if protocol["empty"]:
         notes.append(
             f"{protocol['empty']} of {protocol['splits']} splits had no pair to learn from or to judge and were left out"
         )
     return notes
+
+
+def _stray(values: pd.Series) -> str | None:
+    """The first text of a column in which most are numbers: a slip of the pen made a configuration of a feature."""
+    if pd.api.types.is_numeric_dtype(values):
+        return None
+    given = values.dropna()
+    strange = pd.to_numeric(given, errors="coerce").isna()
+    return str(given[strange].iloc[0]) if 0 < strange.sum() < len(given) / 2 else None
 
 
 def _error_reduction(

@@ -71,7 +71,7 @@ def row_weights(y: Floats, sd: Floats | None, unit: Ints) -> Floats:
         if rows.sum() < 2 or np.ptp(y[rows]) == 0:
             out[rows] = 0.0  # nothing to compare in this zoo and task
         elif sd is not None:
-            total = max(float(np.var(y[rows])), 1e-12)
-            noise = np.nan_to_num(sd[rows]) ** 2
-            out[rows] = 1 / (1 + noise / total)
+            range_ = np.ptp(y[rows])  # in its unit, so that the outcome's own unit does not matter
+            total = float(np.var(y[rows] / range_))
+            out[rows] = 1 / (1 + np.nan_to_num(sd[rows] / range_) ** 2 / total)
     return np.maximum(out, 1e-3)

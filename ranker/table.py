@@ -15,39 +15,12 @@ import numpy as np
 import pandas as pd
 
 from features.errors import DataError
+from ranker.files import load_frame, numbers_in
 
 KEYS = ("task", "checkpoint", "outcome")
 OPTIONAL = ("zoo", "group", "outcome_sd")
 RESERVED = (*KEYS, *OPTIONAL)
-
-
-def load_frame(path: str | Path) -> pd.DataFrame:
-    """The rows of a CSV or Parquet file, by its suffix.
-
-    Raises
-    ------
-    DataError : no such file, another suffix, or a file that its format's reader refuses
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise DataError("no such file", where=str(path), remedy="give the path of a .csv or .parquet file")
-    suffix = "".join(file.suffixes[-2:]) if file.suffix == ".gz" else file.suffix
-    try:
-        if suffix == ".parquet":
-            return pd.read_parquet(file)
-        if suffix in (".csv", ".csv.gz"):
-            header = pd.read_csv(file, header=None, nrows=1, dtype=str)
-            names = [str(c) for c in header.iloc[0]]
-            twice = sorted({c for c in names if names.count(c) > 1})
-            if twice:
-                raise DataError(f"column {twice[0]!r} stands there twice", where=str(path), remedy="rename or remove one of them")
-            return pd.read_csv(file)
-    except DataError:
-        raise
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"cannot be read: {first}", where=str(path), remedy="write it again as CSV or Parquet") from error
-    raise DataError(f"unknown suffix {file.suffix!r}", where=str(path), remedy="use .csv or .parquet")
+LARGEST = 1e100  # of an outcome: the square of a larger one is no number
 
 
 def read(path: str | Path) -> pd.DataFrame:
@@ -63,7 +36,8 @@ def read(path: str | Path) -> pd.DataFrame:
 def check(df: pd.DataFrame, where: str = "table") -> pd.DataFrame:
     """A checked copy of a comparison table: names as text, numbers as float, configurations as text, row order kept.
 
-    A column of numbers with missing cells stays a feature; booleans become 0 and 1; a column with any text is a configuration.
+    A column of numbers with missing cells stays a feature; booleans become 0 and 1; a column of numbers written as text is one of
+    numbers, a column with any other text is a configuration.
 
     Raises
     ------
@@ -82,11 +56,10 @@ def check(df: pd.DataFrame, where: str = "table") -> pd.DataFrame:
     made: dict[str, Any] = {}
     for column in ("task", "checkpoint", "zoo", "group"):
         if column in df.columns:
-            values = df[column]
-            empty = values.isna().to_numpy()
+            made[column] = [_text(v) for v in df[column]]
+            empty = np.array([not v for v in made[column]])
             if column in ("task", "checkpoint") and empty.any():
                 raise DataError("is empty", where=f"{where}: {_row(empty)}, column {column!r}", remedy="name it")
-            made[column] = [_text(v) for v in values]
     made["outcome"] = _numbers(df["outcome"], where, "outcome", empty=False)
     if "outcome_sd" in df.columns:
         made["outcome_sd"] = _numbers(df["outcome_sd"], where, "outcome_sd", empty=True)
@@ -204,6 +177,10 @@ def widen(features_long: pd.DataFrame, tasks: Sequence[str] | None = None, where
     )
     if len(wide) and (wide["zoo"] == "").all():
         wide = wide.drop(columns="zoo")
+    for column in wide.columns.difference(RESERVED, sort=False):
+        numbers = numbers_in(wide[column])
+        if numbers is not None:
+            wide[column] = numbers
     return wide
 
 
@@ -320,16 +297,26 @@ def _numbers(values: pd.Series, where: str, column: str, *, empty: bool) -> np.n
         raise DataError(
             f"{_text(found)!r} is not a number" if given[np.flatnonzero(bad)[0]] else "is empty",
             where=f"{where}: {_row(bad)}, column {column!r}",
-            remedy="give a number, higher is better" if column == "outcome" else "give a number or leave it empty",
+            remedy="give a number, higher is better, or remove the row"
+            if column == "outcome"
+            else "give a number or leave it empty",
         )
     infinite = np.isinf(numbers)
     if infinite.any():
         raise DataError("is infinite", where=f"{where}: {_row(infinite)}, column {column!r}", remedy="give a finite number")
+    large = np.abs(numbers) > LARGEST
+    if large.any():
+        raise DataError(
+            f"is beyond {LARGEST:g}", where=f"{where}: {_row(large)}, column {column!r}", remedy="give it in a larger unit"
+        )
     return numbers
 
 
 def _feature(values: pd.Series, where: str, column: str) -> pd.Series:
-    """Numbers as float, anything else as text with None where empty."""
+    """Numbers as float, anything else as text with None where empty; a column whose every text is a number is numbers."""
+    written = numbers_in(values)
+    if written is not None:
+        values = written
     if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
         numbers = (
             values.astype("float64")

@@ -90,6 +90,12 @@ def main() -> None:
     except KeyboardInterrupt:
         print("foretune: interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:
+        if shown:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"foretune: {place}{error.strerror or error}; can this place be read and written?", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:
         if shown:
             raise

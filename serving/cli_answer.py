@@ -26,6 +26,7 @@ from serving.console import (
     root,
     say,
     table,
+    writable,
     zoo_and_tasks,
 )
 
@@ -82,6 +83,8 @@ def rank(
         wanted = report.kind(out, fmt)
     elif fmt is not None:
         raise UserError("--format without --out", remedy="add -o FILE")
+    for file in filter(None, (out, html)):
+        writable(file)
     extracted = None
     if _is_zoo(source):
         zoo, tasks = zoo_and_tasks(Path(source), task, only=True)

@@ -27,7 +27,7 @@ def evaluate(
     train_share: Annotated[
         float, typer.Option("--train-share", min=0.05, max=0.95, help="Share of the checkpoints that is fitted on.")
     ] = 0.6,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the splits.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the splits.")] = 0,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Honest hold-out figures for a table.
@@ -39,11 +39,13 @@ def evaluate(
       foretune evaluate zeng2025 --method ltc --method best-single
     """
     from ranker.evaluate import evaluate as run
+    from ranker.table import features_of
     from serving.catalogue import read_table
 
     frame = read_table(path)
     if group is not None and group not in frame.columns:
         raise UserError(f"no column {group!r} to group by", where=path, remedy=f"columns: {', '.join(frame.columns)}")
+    features_of(frame, names(features), where=path)
     methods = tuple(method or ("ltc", "logistic", "configuration", "best-single"))
     result = run(frame, methods=methods, features=names(features), group=group, splits=splits, train_share=train_share, seed=seed)
     emit(result, as_json=as_json, text=_figures(result) + (f"\n\n{result['note']}" if result.get("note") else ""))

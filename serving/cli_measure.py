@@ -30,6 +30,7 @@ from serving.console import (
     store_path,
     suffix,
     table,
+    writable,
     write_table,
     zoo_and_tasks,
 )
@@ -76,6 +77,7 @@ def extract(
       foretune extract zoo.yaml --task films.yaml -o features.csv
     """
     suffix(out)
+    writable(out)
     manifest, tasks = zoo_and_tasks(zoo, task)
     report = measured(
         manifest, tasks, features, backend, workers, device, dtype, limit, examples, trust, pickle, store, memory_budget
@@ -190,6 +192,7 @@ def finetune(
     from training.finetune import finetune as run
 
     suffix(out)
+    writable(out)
     manifest, tasks = zoo_and_tasks(zoo, task)
     need_tasks(tasks, zoo)
     rows = run(
@@ -238,6 +241,7 @@ def make_table(
     from ranker.table import join
 
     suffix(out)
+    writable(out)
     joined = join(
         read_long(features, FEATURE_COLUMNS, "FEATURES"), read_long(outcomes, ["checkpoint", "task", "outcome"], "OUTCOMES")
     )
@@ -268,6 +272,7 @@ def zoo_build(
     """
     from training.build import build
 
+    writable(out, folder=True)
     report = build(
         recipe,
         out,
@@ -324,6 +329,7 @@ def import_lm_eval(
     from features.imports import lm_eval
 
     suffix(out)
+    writable(out)
     if not folder.is_dir():
         raise UserError("no such folder", where=str(folder), remedy="give the --output_path of lm-eval")
     rows = lm_eval(folder)

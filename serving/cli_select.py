@@ -18,6 +18,7 @@ from serving.console import (
     say,
     store_path,
     table,
+    writable,
     write_table,
     zoo_and_tasks,
 )
@@ -67,6 +68,7 @@ def dynamics(
 
     if detrend not in ("none", "linear", "difference"):
         raise UserError(f"unknown trend removal {detrend!r}", where="--detrend", remedy="use none, linear or difference")
+    writable(out, folder=True)
     if source.is_file() and source.suffix == ".json":
         written = report.write_history(source, out)
     elif source.is_dir():
@@ -124,6 +126,7 @@ def select(
 
     if out.suffix.lower() != ".json":
         raise UserError(f"suffix {out.suffix!r}", where=str(out), remedy="a subset is a .json file")
+    writable(out)
     found = _trajectories(zoo, task, template, limit, store, device)
     made = choose(list(found.values()), budget, selector=selector, seed=seed)
     made.save(out)
@@ -159,6 +162,7 @@ def prompts(
     from features.dynamics.prompts import describe, study
     from ranker.table import read
 
+    writable(out, folder=True)
     rows = read(comparison)
     names = sorted(rows["task"].unique())
     if task is None and len(names) > 1:

@@ -39,6 +39,7 @@ PICKLE_OPTION = Annotated[
     list[str] | None,
     typer.Option("--allow-pickle", metavar="NAME", help="A checkpoint whose pickled weights may be read. May be repeated."),
 ]
+TEXTS = ("zoo", "checkpoint", "digest", "task", "name", "recipe", "metric", "error")  # columns of FEATURES and OUTCOMES
 DTYPE_OPTION = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
 
 
@@ -98,12 +99,15 @@ def table(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.3f}" if math.isfinite(value) else ""
+        return "" if not math.isfinite(value) else f"{value:.3f}" if abs(value) < 1e9 else f"{value:.3e}"
     return "" if value is None else str(value)
 
 
 def _is_number(text: str) -> bool:
-    return not text or text.replace(".", "", 1).replace("-", "", 1).replace("%", "", 1).isdigit()
+    try:
+        return not text or math.isfinite(float(text.removesuffix("%")))
+    except ValueError:
+        return False
 
 
 def read_long(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
@@ -113,24 +117,16 @@ def read_long(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
     ------
     DataError : missing or unreadable file, wrong suffix, missing columns
     """
-    import pandas as pd
+    from ranker.files import load_frame
 
-    if not path.is_file():
-        raise DataError("no such file", where=str(path), remedy=f"give a {what} file written by foretune (CSV or Parquet)")
-    try:
-        frame = pd.read_parquet(path) if suffix(path) == ".parquet" else pd.read_csv(path)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(
-            f"not a readable {what} file: {str(error).splitlines()[0]}", where=str(path), remedy="write it again"
-        ) from None
+    suffix(path)
+    frame = load_frame(path, (*TEXTS, "text"))
     missing = [c for c in columns if c not in frame.columns]
     if missing:
         raise DataError(
             f"column {missing[0]!r} is missing", where=str(path), remedy=f"a {what} file has the columns {', '.join(columns)}"
         )
-    for column in ("zoo", "checkpoint", "digest", "task", "name", "recipe", "metric", "error"):
+    for column in TEXTS:
         if column in frame.columns:
             frame[column] = frame[column].fillna("").astype(str)
     return frame
@@ -149,6 +145,27 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def writable(path: Path, *, folder: bool = False) -> None:
+    """Refuse a file (or `folder`) that cannot be written, before hours go into what it should hold; makes nothing.
+
+    Raises
+    ------
+    UserError : names what is in the way
+    """
+    if path.exists() and path.is_dir() != folder:
+        found, remedy = ("is a file", "name a folder") if folder else ("is a folder", "name a file in it")
+        raise UserError(found, where=str(path), remedy=remedy)
+    there = path if path.exists() else next(p for p in (path.absolute().parents) if p.exists())
+    if not path.exists() and not there.is_dir():
+        raise UserError(f"cannot be written: {there} is no folder", where=str(path), remedy="name another place")
+    if not os.access(there, os.W_OK):
+        raise UserError(
+            f"cannot be written: no permission to write to {there}",
+            where=str(path),
+            remedy="name another place, or change its mode",
+        )
 
 
 def suffix(path: Path) -> str:

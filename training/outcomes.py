@@ -142,23 +142,26 @@ def read_outcomes(source: Path | str | pd.DataFrame | Sequence[Mapping[str, Any]
 def _table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
+    from ranker.files import load_frame
+
     readers: dict[str, Any] = {
-        ".csv": lambda p: pd.read_csv(
-            p, keep_default_na=False, na_values={"outcome": ["", "nan", "NaN"]}, dtype=dict.fromkeys(_TEXTS, str)
-        ),
+        ".csv": lambda p: load_frame(p, _TEXTS),
         ".parquet": pd.read_parquet,
         ".jsonl": lambda p: pd.DataFrame(
             [json.loads(line) for line in p.read_text(encoding="utf-8").splitlines() if line.strip()]
         ),
     }
-    if path.suffix not in readers:
+    suffix = path.suffix.lower()
+    if suffix not in readers:
         raise DataError(
             f"cannot read {path.suffix or 'a file without suffix'!r}", where=str(path), remedy="use .csv, .parquet or .jsonl"
         )
     try:
-        table: pd.DataFrame = readers[path.suffix](path)
+        table: pd.DataFrame = readers[suffix](path)
     except FileNotFoundError:
         raise DataError("no such file", where=str(path), remedy="check the path") from None
+    except DataError:
+        raise
     except (ValueError, OSError, UnicodeDecodeError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"cannot be read: {line}", where=str(path), remedy="is it what its suffix says?") from None

@@ -59,6 +59,7 @@ def save(path: Path | str, subsets: Sequence[TaskSubset], *, selector: str, budg
         "checkpoints": list(made_from),
         "tasks": [s.to_dict() for s in subsets],
     }
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

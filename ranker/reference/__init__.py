@@ -69,8 +69,7 @@ def _file(name: str, kind: str = "") -> Path:
     if name not in TABLES or not file.is_file():
         raise UnknownNameError(
             f"no reference table {name!r}{f' with {kind}' if kind else ''}",
-            where="ranker.reference",
-            remedy=f"tables: {', '.join(TABLES)}",
+            remedy=f"give the path of a table, or one of: {', '.join(TABLES)}",
         )
     return file
 

@@ -37,6 +37,42 @@ def test_csv_and_parquet_read_alike(tmp_path: Path) -> None:
     assert digest(again) == digest(table)
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        GOOD.replace("\n", "\r\n"),
+        "\ufeff" + GOOD,
+        GOOD.replace(",", ";").replace(".0", ",0"),
+        GOOD.replace(",", "\t"),
+        GOOD.replace("task,checkpoint", '"task", checkpoint ', 1),
+        GOOD + ",,,,\n,,,,\n",
+        "\n".join(f"{k},{line}" for k, line in zip(["", "0", "1", "2"], GOOD.splitlines(), strict=True)),
+        "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in GOOD.splitlines()),
+    ],
+    ids=["windows", "mark", "semicolons", "tabs", "blanks", "spreadsheet", "index", "quoted"],
+)
+def test_a_table_is_the_same_however_it_was_written(tmp_path: Path, written: str) -> None:
+    (tmp_path / "TABLE.CSV").write_text(written, encoding="utf-8", newline="")
+    pd.testing.assert_frame_equal(read(tmp_path / "TABLE.CSV"), read(write(tmp_path, GOOD)))
+
+
+def test_a_checkpoint_keeps_its_name_to_the_letter(tmp_path: Path) -> None:
+    names = ["007", "7", "1e3", "null", "NA", "a, b/ü"]
+    text = "task,checkpoint,outcome,f\n" + "".join(f'01,"{name}",{k},{k}\n' for k, name in enumerate(names))
+    table = read(write(tmp_path, text))
+    assert table["checkpoint"].tolist() == names
+    assert set(table["task"]) == {"01"}
+
+
+def test_numbers_written_as_text_are_numbers_in_parquet_as_in_csv(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"task": "t", "checkpoint": ["a", "b", "c"], "outcome": ["1", "2", "3.5"], "f": ["1e-3", None, " 2 "]})
+    rows.to_parquet(tmp_path / "t.parquet")
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    table = read(tmp_path / "t.parquet")
+    assert table["f"].tolist()[::2] == [0.001, 2.0]
+    pd.testing.assert_frame_equal(table, read(tmp_path / "t.csv"))
+
+
 def test_the_digest_ignores_row_order_and_sees_every_value(tmp_path: Path) -> None:
     table = read(write(tmp_path, GOOD))
     assert digest(table.iloc[::-1]) == digest(table)
@@ -60,6 +96,10 @@ def test_the_digest_ignores_row_order_and_sees_every_value(tmp_path: Path) -> No
         ("task,checkpoint,outcome,f\nt,a,1,1\nt,b,1,3\n", ["every outcome is the same"]),
         ("task,checkpoint,outcome,outcome_sd,f\nt,a,1,.1,1\nt,b,2,-1,3\n", ["row 2, column 'outcome_sd'", "negative"]),
         ("task,checkpoint,outcome,f,f\nt,a,1,1,1\nt,b,2,1,1\n", ["column 'f' stands there twice"]),
+        ("task,checkpoint,outcome,f\nt,a,1,1,9\nt,b,2,2,9\n", ["more cells than the header"]),
+        (",task,checkpoint,outcome,f\n7,t,a,1,1\n9,t,b,2,2\n", ["column 1 has no name"]),
+        ("task,checkpoint,outcome,f\nt,a,1e200,1\nt,b,2,2\n", ["row 1, column 'outcome'", "beyond 1e+100"]),
+        ("", ["is empty"]),
     ],
 )
 def test_a_bad_table_is_refused_by_file_row_and_column(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -72,6 +112,12 @@ def test_a_bad_table_is_refused_by_file_row_and_column(tmp_path: Path, text: str
 def test_missing_files_and_other_suffixes_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read(tmp_path / "absent.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        read(tmp_path / "folder.csv")
+    (tmp_path / "latin.csv").write_bytes(GOOD.replace("clm", "modèle").encode("latin-1"))
+    with pytest.raises(DataError, match="not UTF-8"):
+        read(tmp_path / "latin.csv")
     with pytest.raises(DataError, match=r"unknown suffix '\.xlsx'"):
         read(write(tmp_path, "x", "table.xlsx"))
     with pytest.raises(DataError, match="cannot be read"):

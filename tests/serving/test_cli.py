@@ -172,6 +172,13 @@ MISTAKES = [
     (("table", "nope.csv", "t.csv", "-o", "x.csv"), "nope.csv"),
     (("table", "t.csv", "t.csv", "-o", "x.csv"), "t.csv"),
     (("evaluate", "t.csv", "--group", "nope"), "'nope'"),
+    (("evaluate", "t.csv", "--features", "nope"), "t.csv: no feature column 'nope'"),
+    (("evaluate", "nope"), "give the path of a table"),
+    (("rank", "t.csv", "-o", "folder.csv"), "folder.csv: is a folder"),
+    (("rank", "t.csv", "-o", "t.csv/r.csv"), "t.csv is no folder"),
+    (("rank", "t.csv", "--html", "t.csv/r.html"), "t.csv is no folder"),
+    (("rank", "header.csv"), "header.csv: no rows"),
+    (("extract", "nope.yaml", "-o", "folder.csv"), "folder.csv: is a folder"),
     (("retrain", "--dry-run", "--rollback"), "exclude"),
     (("outcomes", "import", "nope.csv"), "nope.csv"),
     (("import", "lm-eval", "nope", "-o", "f.csv"), "nope"),
@@ -183,6 +190,8 @@ MISTAKES = [
 @pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
 def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(run: Run, arguments: tuple[str, ...], words: str) -> None:
     table().to_csv("t.csv", index=False)
+    table().iloc[:0].to_csv("header.csv", index=False)
+    Path("folder.csv").mkdir()
     code, out, err = run(*arguments)
     assert code == 2
     assert out == ""

@@ -168,6 +168,7 @@ def test_a_table_is_known_per_task_and_missing_features_are_left_out(tmp_path: P
         (lambda t: pd.concat([t, t]), "stands there twice"),
         (lambda t: t[["task", "checkpoint"]], "no feature column"),
         (lambda t: t.assign(ppl_clm=float("inf")), "infinite"),
+        (lambda t: t.assign(outcome="good"), "'good' is not a finite number"),
     ],
 )
 def test_a_table_that_cannot_be_answered_from_is_a_named_error(change: object, words: str, tmp_path: Path) -> None:
