@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import CheckpointError, DataError
+from features.linear import faster
 from features.model import Model
 from features.scoring.encoding import Encoder
 from features.scoring.memory import Budget
@@ -126,7 +127,7 @@ def represent(
             inputs["use_cache"] = False  # right-padded: no real token looks at a padded one
         else:
             inputs["attention_mask"] = mask
-        with torch.inference_mode():
+        with torch.inference_mode(), faster(model):
             output = trunk.run(**inputs, output_hidden_states=whole or trunk.whole)
             if with_head:
                 ends = torch.tensor([len(tokens.ids[i]) - 1 for i in places], device=model.device)
@@ -341,7 +342,7 @@ def _ask_head(model: Model, texts: Sequence[str], heads: _Answers, budget: Budge
     def ask(first: int, last: int) -> None:
         batch = order[first:last]
         ids, mask = pad([np.asarray(rows[i]) for i in batch], pad_id(model), model.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), faster(model):
             if trunk is not None:
                 place = torch.tensor([len(rows[i]) - len(after) - 1 for i in batch], device=model.device)
                 logits = _logits_at(trunk, trunk.run(input_ids=ids, attention_mask=mask), place)
