@@ -9,7 +9,8 @@ functions of the standard library, labelled by their package (four classes), or 
 encoders are two BERTs with random weights, made on the spot, or `--encoder NAME=FOLDER`; the decoders are three of
 training/free_zoo, in float32, and a GPT-2 whose tokenizer has no padding token; then comes a list with a broken checkpoint. The
 settings are the peer's: mean over words of the mean over their tokens, the average of the layers, LogME, regularised H-score
-and 3 nearest neighbours. Seconds begin when all modules are imported and end with the last score.
+and 3 nearest neighbours. Seconds begin when all modules are imported and end with the last score;
+of several --repeats, in turns, the run of median CPU time counts: a busy machine disturbs that least.
 
 memory: random Llamas of D = 128; peak resident memory of one pass that keeps every layer, and of LogME on each, beyond what the
 process held before.
@@ -18,8 +19,6 @@ process held before.
 from __future__ import annotations
 
 import argparse
-import ast
-import gzip
 import importlib
 import json
 import os
@@ -36,97 +35,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-PACKAGES = ("asyncio", "email", "multiprocessing", "unittest")
+from benchmarks.transferability_inputs import DECODERS, ZOO, checkpoints, read_texts, texts
+
 ESTIMATORS = ("logme", "hscore", "knn")
-ZOO = Path(__file__).parents[1] / "training" / "free_zoo"
-DECODERS = ("01-sc-public", "02-prefix_lm-code", "05-clm-public")
 LIMIT = 240  # seconds of one process
-
-
-# --- data and checkpoints -------------------------------------------------------------------------------------------
-
-
-def texts(count: int) -> tuple[list[str], list[str]]:
-    """Functions of packages of the standard library, cut to 400 characters, and which package each is from, mixed; each text
-    once, because equal ones tie as neighbours."""
-    found: list[tuple[str, str]] = []
-    for package in PACKAGES:
-        folder = Path(importlib.import_module(package).__file__ or "").parent
-        functions = []
-        for path in sorted(folder.rglob("*.py")):
-            source = path.read_text(encoding="utf-8")
-            nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
-            functions += [(ast.get_source_segment(source, node) or "")[:400] for node in nodes]
-        new = [text for text in dict.fromkeys(functions) if text not in {text for text, _ in found}]
-        found += [(text, package) for text in new[: count // len(PACKAGES)]]
-    order = sorted(range(len(found)), key=lambda i: (i * 7919) % len(found))
-    return [found[i][0] for i in order], [found[i][1] for i in order]
-
-
-def read_texts(path: Path, count: int) -> tuple[list[str], list[str]]:
-    """The first rows of JSON lines (or .gz) with text and label, cut to 400 characters, each text once."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    found: dict[str, str] = {}
-    with opened(path, "rt", encoding="utf-8") as lines:
-        for row in map(json.loads, lines):
-            found.setdefault(row["text"][:400], str(row["label"]))
-            if len(found) == count:
-                break
-    return list(found), list(found.values())
-
-
-def checkpoints(folder: Path, corpus: list[str]) -> dict[str, str]:
-    """Two BERT encoders, a GPT-2 without a padding token, three shipped decoders in float32, a folder with cut-off weights."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoTokenizer,
-        BertConfig,
-        BertForMaskedLM,
-        GPT2Config,
-        GPT2LMHeadModel,
-        PreTrainedTokenizerFast,
-    )
-
-    raw = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    raw.train_from_iterator(corpus, trainers.WordPieceTrainer(vocab_size=4000, special_tokens=specials, show_progress=False))
-    raw.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
-        model_max_length=512,
-    )  # fmt: skip
-    made = {}
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        config = BertConfig(
-            vocab_size=len(tokenizer), hidden_size=192, num_hidden_layers=8, num_attention_heads=4, intermediate_size=768
-        )
-        made[f"bert-{seed}"] = str(folder / f"bert-{seed}")
-        BertForMaskedLM(config).save_pretrained(made[f"bert-{seed}"])
-        tokenizer.save_pretrained(made[f"bert-{seed}"])
-    raw.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
-    plain = PreTrainedTokenizerFast(
-        tokenizer_object=raw, unk_token="[UNK]", eos_token="[SEP]", bos_token="[CLS]", model_max_length=512
-    )
-    torch.manual_seed(2)
-    made["gpt2"] = str(folder / "gpt2")
-    small = GPT2Config(vocab_size=len(plain), n_embd=192, n_layer=4, n_head=4, n_positions=512, bos_token_id=2, eos_token_id=3)
-    GPT2LMHeadModel(small).save_pretrained(made["gpt2"])
-    plain.save_pretrained(made["gpt2"])
-    for name in DECODERS:  # the peer computes in whatever dtype a checkpoint is kept in
-        made[name] = str(folder / name)
-        AutoModelForCausalLM.from_pretrained(ZOO / name, dtype=torch.float32).save_pretrained(made[name])
-        AutoTokenizer.from_pretrained(ZOO / name).save_pretrained(made[name])
-    made["broken"] = str(folder / "broken")
-    tokenizer.save_pretrained(made["broken"])
-    source = Path(made["bert-0"])
-    (folder / "broken" / "config.json").write_bytes((source / "config.json").read_bytes())
-    weights = (source / "model.safetensors").read_bytes()
-    (folder / "broken" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    return made
 
 
 # --- the two sides, each in a process of its own ----------------------------------------------------------------------
@@ -144,20 +56,31 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
     labels = np.array(spec["labels"])
     scores: dict[str, dict[str, float]] = {}
     failed: dict[str, str] = {}
+    parts = {"loading": 0.0, "the pass": 0.0, "scores": 0.0}
+
+    def book(part: str, since: float) -> float:
+        now = time.process_time()
+        parts[part] += now - since
+        return now
+
     started = _now()
     for name in spec["models"]:
+        clock = time.process_time()
         try:
             model = load(spec["paths"][name], device="cpu")
+            clock = book("loading", clock)
             features = represent(model, spec["texts"], poolings=["words"], layers=["average"]).of("words", "average")
+            clock = book("the pass", clock)
             known = {
                 "logme": lambda f=features: logme(f, labels),
                 "hscore": lambda f=features: hscore(f, labels),
                 "knn": lambda f=features: knn(f, labels, k=3, ties="smallest"),
             }
             scores[name] = {estimator: known[estimator]() for estimator in spec["estimators"]}
+            book("scores", clock)
         except ForetuneError as error:
             failed[name] = str(error).replace(spec["paths"][name], name)
-    return {"scores": scores, "failed": failed, **_spent(started)}
+    return {"scores": scores, "failed": failed, "parts": parts, **_spent(started)}
 
 
 def peer(spec: dict[str, Any]) -> dict[str, Any]:
@@ -228,8 +151,10 @@ def run_side(python: str, who: str, spec: dict[str, Any], folder: str) -> dict[s
     path = Path(folder) / "spec.json"
     path.write_text(json.dumps(spec), encoding="utf-8")
     command = [python, str(Path(__file__).resolve()), "side", who, str(path)]
+    threads = str(spec.get("threads", 1))  # numpy's too
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT, env=environment)
     except subprocess.TimeoutExpired:
         return {"crashed": f"still running after {LIMIT} s"}
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
@@ -237,7 +162,7 @@ def run_side(python: str, who: str, spec: dict[str, Any], folder: str) -> dict[s
 
 
 def compare(asked: argparse.Namespace) -> dict[str, Any]:
-    """All of it, as one dictionary; of repeated runs the one of median wall time."""
+    """All of it, as one dictionary; of repeated runs the one of median CPU time."""
     with tempfile.TemporaryDirectory() as folder:
         corpus, labels = read_texts(asked.data, asked.texts) if asked.data else texts(asked.texts)
         paths = checkpoints(Path(folder), corpus)
@@ -249,6 +174,7 @@ def compare(asked: argparse.Namespace) -> dict[str, Any]:
             "encoders, three scores": {"models": encoders, "estimators": ESTIMATORS, "repeats": asked.repeats},
             "encoders, LogME alone": {"models": encoders, "estimators": ESTIMATORS[:1], "repeats": asked.repeats},
             "decoders, three scores": {"models": decoders, "estimators": ESTIMATORS, "repeats": asked.repeats},
+            "decoders, LogME alone": {"models": decoders, "estimators": ESTIMATORS[:1], "repeats": asked.repeats},
             "a broken one in the list": {"models": ["bert-0", "broken", "bert-1"], "estimators": ESTIMATORS[:1], "repeats": 1},
         }
         runs: dict[str, dict[str, Any]] = {}
@@ -258,9 +184,10 @@ def compare(asked: argparse.Namespace) -> dict[str, Any]:
             for _ in range(part["repeats"]):
                 for who, of in tries.items():
                     of.append(run_side(asked.peer_python, who, shared, folder))
-                    print(f"{what}, {who}: {of[-1].get('seconds', float('nan')):.1f} s", file=sys.stderr, flush=True)
+                    print(f"{what}, {who}: {_cpu_seconds(of[-1]):.2f} CPU s", file=sys.stderr, flush=True)
             runs[what] = {
-                who: sorted(of, key=lambda run: run.get("seconds", float("inf")))[(len(of) - 1) // 2] for who, of in tries.items()
+                who: sorted(of, key=lambda run: run.get("cpu_seconds", float("inf")))[(len(of) - 1) // 2]
+                for who, of in tries.items()
             }
         return {
             "texts": len(corpus),
@@ -269,6 +196,10 @@ def compare(asked: argparse.Namespace) -> dict[str, Any]:
             "repeats": asked.repeats,
             "runs": runs,
         }
+
+
+def _cpu_seconds(run: dict[str, Any]) -> float:
+    return float(run.get("cpu_seconds", "inf"))  # of a process that ended without a result
 
 
 def print_comparison(found: dict[str, Any]) -> None:
@@ -285,7 +216,7 @@ def print_comparison(found: dict[str, Any]) -> None:
                 continue
             failed = "; ".join(f"{m}: {e[:120]}" for m, e in run["failed"].items())
             failed += f" ({len(run['scores'])} checkpoints scored)" if failed else ""
-            spent = f"{run['seconds']:.1f} | {run['cpu_seconds']:.1f} | {run['peak_mb']:.0f} | {run['beyond_imports_mb']:.0f}"
+            spent = f"{run['seconds']:.2f} | {run['cpu_seconds']:.2f} | {run['peak_mb']:.0f} | {run['beyond_imports_mb']:.0f}"
             print(f"| {what} | {who} | {spent} | {failed or '-'} |")
     print("\n| checkpoint | score | peer | ours | difference |\n|---|---|---|---|---|")
     for what in ("encoders, three scores", "decoders, three scores"):
@@ -304,7 +235,8 @@ def print_comparison(found: dict[str, Any]) -> None:
             units = ("seconds", "cpu_seconds", "peak_mb", "beyond_imports_mb")
             wall, cpu, peak, beyond = (sides["peer"][unit] / sides["ours"][unit] for unit in units)
             print(f"- {what}: {wall:.1f}x the peer's speed ({cpu:.1f}x in CPU time), 1/{peak:.1f} of its peak memory, ", end="")
-            print(f"1/{beyond:.1f} of what it takes beyond imports")
+            print(f"1/{beyond:.1f} of what it takes beyond imports; ours, CPU seconds: ", end="")
+            print(", ".join(f"{part} {spent:.2f}" for part, spent in sides["ours"]["parts"].items()))
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
