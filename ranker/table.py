@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 
 from features.errors import DataError
+from ranker.cells import LARGEST as LARGEST  # part of the table's contract, for those who make outcomes
+from ranker.cells import as_feature, as_names, as_numbers, as_text, first_row
 from ranker.files import load_frame, numbers_in
 
 KEYS = ("task", "checkpoint", "outcome")
 OPTIONAL = ("zoo", "group", "outcome_sd")
 RESERVED = (*KEYS, *OPTIONAL)
-LARGEST = 1e100  # of an outcome: the square of a larger one is no number
 
 
 def read(path: str | Path) -> pd.DataFrame:
@@ -56,19 +57,21 @@ def check(df: pd.DataFrame, where: str = "table") -> pd.DataFrame:
     made: dict[str, Any] = {}
     for column in ("task", "checkpoint", "zoo", "group"):
         if column in df.columns:
-            made[column] = [_text(v) for v in df[column]]
+            made[column] = [as_text(v) for v in df[column]]
             empty = np.array([not v for v in made[column]])
             if column in ("task", "checkpoint") and empty.any():
-                raise DataError("is empty", where=f"{where}: {_row(empty)}, column {column!r}", remedy="name it")
-    made["outcome"] = _numbers(df["outcome"], where, "outcome", empty=False)
+                raise DataError("is empty", where=f"{where}: {first_row(empty)}, column {column!r}", remedy="name it")
+    made["outcome"] = as_numbers(df["outcome"], where, "outcome", empty=False)
     if "outcome_sd" in df.columns:
-        made["outcome_sd"] = _numbers(df["outcome_sd"], where, "outcome_sd", empty=True)
+        made["outcome_sd"] = as_numbers(df["outcome_sd"], where, "outcome_sd", empty=True)
         bad = made["outcome_sd"] < 0
         if bad.any():
-            raise DataError("is negative", where=f"{where}: {_row(bad)}, column 'outcome_sd'", remedy="a spread is zero or more")
+            raise DataError(
+                "is negative", where=f"{where}: {first_row(bad)}, column 'outcome_sd'", remedy="a spread is zero or more"
+            )
     for column in df.columns:
         if column not in RESERVED:
-            made[str(column)] = _feature(df[column], where, str(column))
+            made[str(column)] = as_feature(df[column], where, str(column))
     order = [c for c in (*RESERVED, *map(str, df.columns)) if c in made]
     out = pd.DataFrame({c: made[c] for c in dict.fromkeys(order)})
     keys = [c for c in ("zoo", "task", "checkpoint") if c in out.columns]
@@ -77,7 +80,7 @@ def check(df: pd.DataFrame, where: str = "table") -> pd.DataFrame:
         first = out.loc[int(np.flatnonzero(twice)[0])]
         raise DataError(
             f"checkpoint {first['checkpoint']!r} stands there twice for task {first['task']!r}",
-            where=f"{where}: {_row(twice)}",
+            where=f"{where}: {first_row(twice)}",
             remedy="keep one row per (task, checkpoint); average seeds into outcome and outcome_sd",
         )
     units = out.groupby([c for c in ("zoo", "task") if c in out.columns], dropna=False)["outcome"]
@@ -141,9 +144,9 @@ def widen(features_long: pd.DataFrame, tasks: Sequence[str] | None = None, where
         if column not in features_long.columns:
             raise DataError(f"no column {column!r}", where=where, remedy="give a FEATURES file written by foretune extract")
     rows = features_long.copy()
-    rows["zoo"] = _names(rows["zoo"]) if "zoo" in rows else ""
-    rows["task"] = _names(rows["task"])
-    rows["checkpoint"] = _names(rows["checkpoint"])
+    rows["zoo"] = as_names(rows["zoo"]) if "zoo" in rows else ""
+    rows["task"] = as_names(rows["task"])
+    rows["checkpoint"] = as_names(rows["checkpoint"])
     text = rows["text"] if "text" in rows else pd.Series([None] * len(rows), index=rows.index)
     everyone = rows[["zoo", "checkpoint"]].drop_duplicates()
     named = list(tasks) if tasks is not None else [t for t in dict.fromkeys(rows["task"]) if t] or ["any"]
@@ -202,10 +205,10 @@ def join(features_long: pd.DataFrame, outcomes_long: pd.DataFrame) -> pd.DataFra
             )
     runs = outcomes_long.copy()
     for column in ("checkpoint", "task"):
-        runs[column] = _names(runs[column])
-    runs["zoo"] = _names(runs["zoo"]) if "zoo" in runs else ""
+        runs[column] = as_names(runs[column])
+    runs["zoo"] = as_names(runs["zoo"]) if "zoo" in runs else ""
     if "error" in runs:
-        runs = runs[_names(runs["error"]) == ""]
+        runs = runs[as_names(runs["error"]) == ""]
     runs["outcome"] = pd.to_numeric(runs["outcome"], errors="coerce")
     runs = runs[np.isfinite(runs["outcome"].to_numpy(float))]
     for column in ("recipe", "metric"):
@@ -266,76 +269,5 @@ def describe(df: pd.DataFrame) -> dict[str, Any]:
 def digest(df: pd.DataFrame) -> str:
     """Digest of a table's content: column names and values; neither row order nor the file format changes it."""
     columns = sorted(map(str, df.columns))
-    lines = sorted("\x1f".join(_text(v) for v in row) for row in df[columns].itertuples(index=False, name=None))
+    lines = sorted("\x1f".join(as_text(v) for v in row) for row in df[columns].itertuples(index=False, name=None))
     return "sha256:" + hashlib.sha256("\x1e".join(["\x1f".join(columns), *lines]).encode()).hexdigest()
-
-
-def _row(mask: np.ndarray) -> str:
-    """The first marked row, counted as a person counts the lines below the header."""
-    return f"row {int(np.flatnonzero(mask)[0]) + 1}"
-
-
-def _text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA:
-        return ""
-    if isinstance(value, (float, np.floating)):
-        number = float(value)
-        return repr(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
-    return str(value).strip()
-
-
-def _names(values: pd.Series) -> pd.Series:
-    return pd.Series([_text(v) for v in values], index=values.index, dtype=object)
-
-
-def _numbers(values: pd.Series, where: str, column: str, *, empty: bool) -> np.ndarray:
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    given: np.ndarray = values.notna().to_numpy()
-    bad = given & np.isnan(numbers) if empty else np.isnan(numbers)
-    if bad.any():
-        found = values.iloc[int(np.flatnonzero(bad)[0])]
-        raise DataError(
-            f"{_text(found)!r} is not a number" if given[np.flatnonzero(bad)[0]] else "is empty",
-            where=f"{where}: {_row(bad)}, column {column!r}",
-            remedy="give a number, higher is better, or remove the row"
-            if column == "outcome"
-            else "give a number or leave it empty",
-        )
-    infinite = np.isinf(numbers)
-    if infinite.any():
-        raise DataError("is infinite", where=f"{where}: {_row(infinite)}, column {column!r}", remedy="give a finite number")
-    large = np.abs(numbers) > LARGEST
-    if large.any():
-        raise DataError(
-            f"is beyond {LARGEST:g}", where=f"{where}: {_row(large)}, column {column!r}", remedy="give it in a larger unit"
-        )
-    return numbers
-
-
-def _feature(values: pd.Series, where: str, column: str) -> pd.Series:
-    """Numbers as float, anything else as text with None where empty; a column whose every text is a number is numbers."""
-    written = numbers_in(values)
-    if written is not None:
-        values = written
-    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
-        numbers = (
-            values.astype("float64")
-            if not pd.api.types.is_extension_array_dtype(values.dtype)
-            else pd.Series(values.to_numpy(dtype=float, na_value=np.nan))
-        )
-        numbers = numbers.reset_index(drop=True)
-        infinite = np.isinf(numbers.to_numpy())
-        if infinite.any():
-            raise DataError(
-                "is infinite",
-                where=f"{where}: {_row(infinite)}, column {column!r}",
-                remedy="give a finite number or leave it empty",
-            )
-        return numbers
-    given = values.dropna()
-    if len(given) and all(isinstance(v, (bool, np.bool_)) for v in given):
-        return pd.Series([np.nan if pd.isna(v) else float(bool(v)) for v in values])
-    if not len(given):
-        return pd.Series(np.full(len(values), np.nan))
-    words = [None if pd.isna(v) else str(v).strip() for v in values]
-    return pd.Series([w or None for w in words], dtype=object)
