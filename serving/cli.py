@@ -65,9 +65,9 @@ def demo(
 
 
 def _assemble() -> None:
-    from serving import cli_answer, cli_learn, cli_measure, cli_select
+    from serving import cli_answer, cli_learn, cli_measure, cli_rows, cli_select
 
-    for module in (cli_measure, cli_learn, cli_answer, cli_select):
+    for module in (cli_measure, cli_rows, cli_learn, cli_answer, cli_select):
         module.register(app)
 
 

@@ -1,4 +1,4 @@
-"""Commands that measure: extract, finetune, table, zoo build, outcomes import, import lm-eval."""
+"""Commands that measure, and make what is measured: extract, finetune, zoo build."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from features.errors import FailedError, ForetuneError, UserError
-from features.rows import FEATURE_COLUMNS
+from features.errors import FailedError, ForetuneError
 from serving.console import (
     DEVICE_OPTION,
     DTYPE_OPTION,
@@ -23,9 +22,8 @@ from serving.console import (
     TRUST_OPTION,
     emit,
     finite,
+    group,
     need_tasks,
-    read_long,
-    root,
     say,
     store_path,
     suffix,
@@ -222,35 +220,6 @@ def finetune(
         )
 
 
-def make_table(
-    features: Annotated[Path, typer.Argument(metavar="FEATURES", help="Feature rows, as written by extract.")],
-    outcomes: Annotated[Path, typer.Argument(metavar="OUTCOMES", help="Outcome rows, as written by finetune.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="TABLE", help="Where to write the comparison table (.csv or .parquet).")
-    ],
-    as_json: JSON_OPTION = False,
-) -> None:
-    """Join features and outcomes into a comparison table.
-
-    One row per task and checkpoint.
-
-    \b
-    Example:
-      foretune table features.csv outcomes.csv -o table.csv
-    """
-    from ranker.table import join
-
-    suffix(out)
-    writable(out)
-    joined = join(
-        read_long(features, FEATURE_COLUMNS, "FEATURES"), read_long(outcomes, ["checkpoint", "task", "outcome"], "OUTCOMES")
-    )
-    write_table(joined, out)
-    names = [c for c in joined.columns if c not in ("task", "checkpoint", "outcome", "outcome_sd", "zoo", "group")]
-    result = {"out": str(out), "rows": len(joined), "tasks": sorted(joined["task"].unique()), "columns": names}
-    emit(result, as_json=as_json, text=f"{len(joined)} rows, {len(names)} features and configurations, written to {out}")
-
-
 def zoo_build(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="A zoo recipe (YAML), or a shipped one: demo, pilot, reference.")
@@ -288,57 +257,6 @@ def zoo_build(
         raise FailedError(f"{len(report.failed)} variant(s) failed", where=str(out), remedy="mend the recipe and run again")
 
 
-def outcomes_import(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="Outcome rows (CSV or Parquet): checkpoint, task, outcome; recipe, seed, metric, ... if known."
-        ),
-    ],
-    as_json: JSON_OPTION = False,
-) -> None:
-    """Record fine-tuning results in MLflow.
-
-    Checked and deduplicated, ready for the next `foretune retrain`.
-
-    \b
-    Example:
-      foretune outcomes import outcomes.csv
-    """
-    from training.outcomes import import_outcomes
-
-    report = import_outcomes(file, root=root()).to_dict()
-    emit(report, as_json=as_json, text=", ".join(f"{key} {value}" for key, value in report.items() if value != ""))
-
-
-def import_lm_eval(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder with results_*.json (and samples_*.jsonl) of lm-evaluation-harness.")
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FEATURES", help="Where to write the feature rows (.csv or .parquet).")
-    ],
-    as_json: JSON_OPTION = False,
-) -> None:
-    """Turn lm-evaluation-harness results into features.
-
-    \b
-    Example:
-      foretune import lm-eval results/ -o features.csv
-    """
-    from features.imports import lm_eval
-
-    suffix(out)
-    writable(out)
-    if not folder.is_dir():
-        raise UserError("no such folder", where=str(folder), remedy="give the --output_path of lm-eval")
-    rows = lm_eval(folder)
-    write_table(rows, out)
-    names = sorted(rows["checkpoint"].unique())
-    result = {"out": str(out), "rows": len(rows), "checkpoints": names}
-    emit(result, as_json=as_json, text=f"{len(rows)} features of {len(names)} checkpoints written to {out}")
-
-
 def log(function: str, *arguments: Any, **settings: Any) -> None:
     """Log a finished stage in MLflow; when that fails the result is still there, so say it and go on."""
     try:
@@ -353,14 +271,4 @@ def register(app: typer.Typer) -> None:
     """Add these commands to `app`."""
     app.command("extract")(extract)
     app.command("finetune")(finetune)
-    app.command("table")(make_table)
-    for name, help_, commands in (
-        ("zoo", "Make zoos of checkpoints.", {"build": zoo_build}),
-        ("outcomes", "Feed back what fine-tuning gave.", {"import": outcomes_import}),
-        ("import", "Take over what other tools measured.", {"lm-eval": import_lm_eval}),
-    ):
-        group = typer.Typer(name=name, help=help_, no_args_is_help=True, rich_markup_mode=None)
-        group.callback()(lambda: None)
-        for command, function in commands.items():
-            group.command(command)(function)
-        app.add_typer(group)
+    group(app, "zoo", "Make zoos of checkpoints.", {"build": zoo_build})

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -215,3 +215,12 @@ def need_tasks(tasks: Sequence[Any], manifest: Path) -> None:
         raise UserError(
             "no task is named", where=str(manifest), remedy="list it under `tasks:` in the zoo, or add --task TASK.yaml"
         )
+
+
+def group(app: typer.Typer, name: str, help_: str, commands: Mapping[str, Callable[..., None]]) -> None:
+    """Add a command that has commands of its own to `app`."""
+    made = typer.Typer(name=name, help=help_, no_args_is_help=True, rich_markup_mode=None)
+    made.callback()(lambda: None)
+    for command, function in commands.items():
+        made.command(command)(function)
+    app.add_typer(made)
