@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +16,17 @@ import pandas as pd
 import pytest
 import typer
 
+from called import Foretune, foretune_in
 from served import table
 from serving import cli
 
 ROOT = Path(__file__).parents[2]
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Foretune:
     """`foretune ...` in this process, in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["foretune", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else 1
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+    return foretune_in(tmp_path, monkeypatch, capsys)
 
 
 def test_help_imports_nothing_heavy_and_answers_at_once() -> None:
@@ -79,7 +65,7 @@ def commands() -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("path", commands(), ids=" ".join)
-def test_each_command_explains_itself_with_an_example(path: tuple[str, ...], run: Run) -> None:
+def test_each_command_explains_itself_with_an_example(path: tuple[str, ...], run: Foretune) -> None:
     code, out, _ = run(*path, "--help")
     assert code == 0
     assert f"foretune {' '.join(path)}" in out.split("Example")[1]
@@ -89,7 +75,7 @@ def test_each_command_explains_itself_with_an_example(path: tuple[str, ...], run
     assert not [p.name for p in command.params if p.name != "help" and not getattr(p, "help", None)]
 
 
-def test_a_ranking_as_json_has_the_documented_shape_and_nothing_else_on_stdout(run: Run) -> None:
+def test_a_ranking_as_json_has_the_documented_shape_and_nothing_else_on_stdout(run: Foretune) -> None:
     code, out, _ = run("rank", "zeng2025", "--task", "sft_cms", "--json")
     assert code == 0
     answer = json.loads(out)
@@ -98,7 +84,7 @@ def test_a_ranking_as_json_has_the_documented_shape_and_nothing_else_on_stdout(r
     assert len(answer["ranking"]) == 50
 
 
-def test_a_table_without_outcomes_can_be_ranked_and_exported(run: Run, tmp_path: Path) -> None:
+def test_a_table_without_outcomes_can_be_ranked_and_exported(run: Foretune, tmp_path: Path) -> None:
     table(n=5).drop(columns="outcome").to_csv("known.csv", index=False)
     for name in ("r.csv", "r.json", "r.md"):
         assert run("rank", "known.csv", "-o", name)[0] == 0
@@ -118,7 +104,7 @@ def test_a_table_without_outcomes_can_be_ranked_and_exported(run: Run, tmp_path:
     assert not any((tmp_path / "mlruns").glob("*")), "ranking a table writes nothing of its own"
 
 
-def test_what_a_ranking_measured_is_recorded_once_for_retraining(run: Run, zoo_folder: Path, mlflow_root: Path) -> None:
+def test_what_a_ranking_measured_is_recorded_once_for_retraining(run: Foretune, zoo_folder: Path, mlflow_root: Path) -> None:
     from training.tracking.history import recorded_features
     from training.tracking.place import experiment, talking
 
@@ -141,7 +127,7 @@ def test_what_a_ranking_measured_is_recorded_once_for_retraining(run: Run, zoo_f
         assert len(client.search_runs([experiment(client, mlflow_root)])) == 1
 
 
-def test_a_name_that_is_markup_stays_text_in_the_report(run: Run) -> None:
+def test_a_name_that_is_markup_stays_text_in_the_report(run: Foretune) -> None:
     rows = table(n=3).assign(checkpoint=["<script>alert(1)</script>", "=1+1", "plain"])
     rows.to_csv("t.csv", index=False)
     assert run("rank", "t.csv", "--html", "r.html", "-o", "r.csv")[0] == 0
@@ -149,7 +135,7 @@ def test_a_name_that_is_markup_stays_text_in_the_report(run: Run) -> None:
     assert "'=1+1" in Path("r.csv").read_text()
 
 
-def test_a_comparison_for_a_person_names_winner_or_doubt(run: Run) -> None:
+def test_a_comparison_for_a_person_names_winner_or_doubt(run: Foretune) -> None:
     table().to_csv("t.csv", index=False)
     code, out, _ = run("compare", "m00", "m01", "--task", "reviews", "--table", "t.csv")
     assert code == 0
@@ -188,7 +174,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
-def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(run: Run, arguments: tuple[str, ...], words: str) -> None:
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(run: Foretune, arguments: tuple[str, ...], words: str) -> None:
     table().to_csv("t.csv", index=False)
     table().iloc[:0].to_csv("header.csv", index=False)
     Path("folder.csv").mkdir()
@@ -200,7 +186,7 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(run: Run, arguments: tu
     assert words in err
 
 
-def test_what_is_unexpected_is_one_line_and_exit_code_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_unexpected_is_one_line_and_exit_code_1(run: Foretune, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("by zero")
 

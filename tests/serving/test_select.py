@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +13,13 @@ import pytest
 import yaml
 
 import checkpoints
-from serving import cli
-
-Foretune = Callable[..., tuple[int, str, str]]
+from called import Foretune, foretune_in
 
 
 @pytest.fixture
 def foretune(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Foretune:
     """`foretune ...` in this process, in the run's folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(run)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["foretune", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else 1
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+    return foretune_in(run, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")
