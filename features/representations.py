@@ -9,8 +9,8 @@ with texts x layers. Padding changes nothing: rows are padded on the right and p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from features.errors import CheckpointError, DataError
 from features.linear import faster
 from features.model import Model
+from features.pooling import POOLINGS, pooled, tokenise
 from features.scoring.encoding import Encoder
 from features.scoring.memory import Budget
 from features.scoring.padded import pad, pad_id
 from features.scoring.trunk import Trunk
 from features.spool import Spool
 
-Pooling = Literal["mean", "last", "first", "words"]
-POOLINGS: tuple[Pooling, ...] = ("mean", "last", "first", "words")
 _STATES = 256 * 2**20  # bytes of hidden states of all layers that a batch may hold
 
 
@@ -106,7 +105,7 @@ def represent(
     if answers and model.headless:
         raise CheckpointError("has no output layer, so its answers are unknown", where=model.name)
     started = time.perf_counter()
-    tokens = _tokenise(model, texts, words="words" in poolings)
+    tokens = tokenise(model, texts, words="words" in poolings)
     trunk = Trunk(model.module.get_encoder() if model.kind == "seq2seq" else model.module)
     deepest = depth(model)
     kept = _layers(layers, deepest)
@@ -132,7 +131,7 @@ def represent(
             if with_head:
                 ends = torch.tensor([len(tokens.ids[i]) - 1 for i in places], device=model.device)
                 heads.add(places, _logits_at(trunk, output, ends))
-            for layer, part in _pooled(output, weights, kept, deepest, whole=trunk.whole):
+            for layer, part in pooled(output, weights, kept, deepest, whole=trunk.whole):
                 values = part.cpu().numpy()
                 for column, pooling in enumerate(poolings):
                     rows = values[:, column]
@@ -170,25 +169,6 @@ def _logits_at(trunk: Trunk, output: Any, place: Any) -> Any:
     return output.logits[rows, place] if trunk.whole else trunk.logits(output[0][rows, place])
 
 
-def _pooled(output: Any, weights: Any, kept: set[int | str], deepest: int, *, whole: bool) -> Iterator[tuple[int | str, Any]]:
-    """(layer, (rows, poolings, D)) of each layer kept, the average last; weights have the shape (rows, poolings, T)."""
-    import torch
-
-    average: Any = 0.0
-    for layer in range(deepest + 1):
-        averaged = layer > 0 and "average" in kept
-        if layer not in kept and not averaged:
-            continue
-        state = output[0] if layer == deepest and not whole else output.hidden_states[layer]
-        part = torch.bmm(weights, state.float())
-        if layer in kept:
-            yield layer, part
-        if averaged:
-            average = average + part / deepest
-    if "average" in kept:
-        yield "average", average
-
-
 def _budget(model: Model, layers: int, tokens: int | None, memory_mb: float | None) -> Budget:
     """The scoring engine's, but fewer tokens where the states of so many layers need more than they may; or as given."""
     budget = Budget(model, memory_mb, tokens)
@@ -209,59 +189,6 @@ def _in_batches(sizes: Sequence[int], budget: Budget, work: Callable[[int, int],
             budget.halve(cause, (last - first) * sizes[first], name, smallest=last - first == 1)
             continue
         first = last
-
-
-@dataclass
-class _Tokens:
-    """Token ids of each text, cut to the window, and the word of each token where words are pooled."""
-
-    ids: list[list[int]]
-    words: list[list[int | None]] = field(default_factory=list)
-    truncated: int = 0
-
-    def weights(self, batch: Sequence[int], pooling: str, width: int) -> NDArray[np.float32]:
-        """Weight of each token of each row, shape (rows, width); rows sum to 1."""
-        table = np.zeros((len(batch), width), dtype=np.float32)
-        for row, i in enumerate(batch):
-            size = len(self.ids[i])
-            if pooling == "mean":
-                table[row, :size] = 1 / size
-            elif pooling == "last":
-                table[row, size - 1] = 1
-            elif pooling == "first":
-                table[row, 0] = 1
-            else:
-                word = np.array([-1 if w is None else w for w in self.words[i]])
-                _, index, sizes = np.unique(word, return_inverse=True, return_counts=True)
-                inside = word >= 0
-                table[row, :size][inside] = 1 / sizes[index[inside]]
-                table[row] /= max(table[row].sum(), 1e-30)
-        return table
-
-
-def _tokenise(model: Model, texts: Sequence[str], words: bool) -> _Tokens:
-    if words:
-        encoded = model.tokenizer(list(texts), verbose=False)
-        if not getattr(encoded, "is_fast", False):
-            raise CheckpointError("its tokenizer cannot tell words", where=model.name, remedy="use another pooling")
-        ids = [list(row) for row in encoded["input_ids"]]
-        found = [encoded.word_ids(i) for i in range(len(ids))]
-    else:
-        ids, found = [list(row) for row in Encoder(model).encode(texts)], []
-    for place, row in enumerate(ids):
-        if not row:
-            raise DataError("the text has no tokens", where=f"text {place}", remedy="leave empty texts out")
-    limit, truncated = model.max_length, sum(len(row) > model.max_length for row in ids)
-    cut = _tail if model.kind == "causal" else _head
-    return _Tokens([cut(row, limit) for row in ids], [cut(row, limit) for row in found], truncated)
-
-
-def _tail(row: list, limit: int) -> list:
-    return row[-limit:]
-
-
-def _head(row: list, limit: int) -> list:
-    return row if len(row) <= limit else row[: limit - 1] + row[-1:]  # the closing special token stays
 
 
 def depth(model: Model) -> int:
