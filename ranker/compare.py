@@ -208,16 +208,15 @@ class LearningToCompare(BaseEstimator):
 
     def _judge(self, sample: Sample, held: Held) -> None:
         """Held-out figures and the confidence from which a pair may be called."""
-        groups = float(len(np.unique(sample.group)))
         nothing = np.zeros(0)
-        self.call_from_ = too_close_below(nothing, nothing, nothing, self.error_rate, groups)
+        self.call_from_ = too_close_below(nothing, nothing, nothing, self.error_rate, held.size)
         self.holdout_: dict[str, Any] = {"pairs": len(held.better), "accuracy": None, "ece": None, "brier": None, "called": None}
         if not len(held.better):
             return
         p = cross_fitted(held)
         favoured = np.where(held.better > 0, p, 1 - p)
         right = np.where(favoured == 0.5, 0.5, (favoured > 0.5).astype(float))
-        self.call_from_ = too_close_below(p, right, held.weight, self.error_rate, groups)
+        self.call_from_ = too_close_below(p, right, held.weight, self.error_rate, held.size)
         called = np.maximum(p, 1 - p) >= self.call_from_
         w = held.weight
         self.holdout_ = {

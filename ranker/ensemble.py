@@ -91,21 +91,23 @@ class Held:
     ----------
     gap : (n, M) score differences of each scorer
     better : (n,) +1 or -1
-    weight : (n,) certainty
-    task : (n,) task code
+    weight : (n,) certainty, over the root of how many checkpoints stand in each one's group
+    i, j : (n,) rows of the sample
     fold : (n,) which resample left the two out
-    size : what the pairs are worth, in independent ones: the number of groups
+    size : what the pairs are worth, in independent ones: the effective number of groups
     """
 
     gap: Floats
     better: Floats
     weight: Floats
-    task: Ints
+    i: Ints
+    j: Ints
     fold: Ints
     size: float
 
     def only(self, rows: Any) -> Held:
-        return Held(self.gap[rows], self.better[rows], self.weight[rows], self.task[rows], self.fold[rows], self.size)
+        pair = (self.weight[rows], self.i[rows], self.j[rows], self.fold[rows])
+        return Held(self.gap[rows], self.better[rows], *pair, self.size)
 
 
 @dataclass
@@ -161,7 +163,7 @@ class Ensemble:
             train = np.flatnonzero(rows)
             self._fit_linears(sample.take(train), target[train])
             boosters.append(self._fit_trees(sample.take(train), target[train], rounds, int(seeds[b])))
-            found.append(self._held(sample.take(np.flatnonzero(~rows)), boosters[-1], b, max_pairs // len(kept), int(seeds[b])))
+            found.append(self._held(sample, np.flatnonzero(~rows), boosters[-1], b, max_pairs // len(kept), int(seeds[b])))
         self.bag_booster = trees.merge(boosters)
         self.tree_counts = [b.num_trees() for b in boosters]
         self.leaf_values = trees.leaf_values(self.bag_booster)
@@ -170,7 +172,10 @@ class Ensemble:
             [self._fit_trees(sample, target, rounds, seed + k) for k in range(4 if len(sample.t) < _LARGE else 1)]
         )
         columns = [np.concatenate(column) for column in zip(*found, strict=True)]
-        held = Held(columns[0], columns[1], columns[2], columns[3], columns[4], float(len(groups)))
+        members, size = group_sizes(at, sample.checkpoint)
+        rarity = members[at] ** -0.5
+        gap, better, sure, i, j, fold = columns
+        held = Held(gap, better, sure * rarity[i] * rarity[j], i, j, fold, size)
         self.weights = weigh(held)
         return held
 
@@ -183,8 +188,9 @@ class Ensemble:
         monotone = np.concatenate([train.sign, np.zeros(self.tasks_in_trees, np.int64)])
         return trees.fit(self._with_task(train.Z, train.task), target, train.w, rounds=rounds, seed=seed, monotone=monotone)
 
-    def _held(self, part: Sample, booster: lgb.Booster, bag: int, limit: int, seed: int) -> tuple[Any, ...]:
+    def _held(self, sample: Sample, rows: Ints, booster: lgb.Booster, bag: int, limit: int, seed: int) -> tuple[Any, ...]:
         """Score differences of the pairs that resample `bag` left out."""
+        part = sample.take(rows)
         i, j = within(part.unit, limit=limit, seed=seed)
         sure = certainty(part.y, part.sd, i, j)
         keep = (sure > 0) & (part.group[i] != part.group[j])
@@ -193,7 +199,7 @@ class Ensemble:
         scores.append(self.process.score(part.Z, part.task)[bag] if self.process is not None else np.zeros(len(part.t)))
         scores.append(np.asarray(booster.predict(self._with_task(part.Z, part.task), num_threads=1)))
         S = np.column_stack(scores)
-        return S[i] - S[j], np.sign(part.y[i] - part.y[j]), sure, part.task[i], np.full(len(i), bag)
+        return S[i] - S[j], np.sign(part.y[i] - part.y[j]), sure, rows[i], rows[j], np.full(len(i), bag)
 
     def _with_task(self, Z: Floats, task: Ints | int) -> Floats:
         if not self.tasks_in_trees:
@@ -296,6 +302,19 @@ class Ensemble:
             trees.leaf_values(bag_booster),
             float(data["strange"]),
         )
+
+
+def group_sizes(group: Ints, checkpoint: Ints) -> tuple[Floats, float]:
+    """(groups,) checkpoints in each group, and how many groups of one size they are worth: (sum n)^2 / sum n^2 (Kish 1965).
+
+    `group` has codes 0, 1, ... per row. Where one uploader has a tenth of all checkpoints, most pairs are that one's and repeat
+    each other: what they say of the next uploader's is worth far less than their number.
+    """
+    owner = np.zeros(int(checkpoint.max()) + 1, np.int64)
+    owner[checkpoint] = group
+    members = np.bincount(owner[np.unique(checkpoint)], minlength=int(group.max()) + 1).astype(float)
+    members = np.maximum(members, 1.0)
+    return members, float(members.sum() ** 2 / (members**2).sum())
 
 
 def weigh(held: Held, prior: Sequence[float] = PRIOR, **blend: Any) -> Floats:

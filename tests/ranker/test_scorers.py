@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from features.errors import DataError
 from ranker import LearningToCompare, trees
 from ranker.blend import calibration_error, probability, too_close_below, weights
+from ranker.ensemble import group_sizes
 from ranker.linear import Linear, Signs, Single, ridge
 from ranker.pairs import far_out, merge_groups, within
 from ranker.process import Process
@@ -44,6 +45,26 @@ def test_groups_that_share_a_member_become_one() -> None:
     merged = merge_groups(np.array([0, 0, 1, 2]), np.array([5, 6, 6, 7]))
     assert len(set(merged[:3])) == 1
     assert merged[3] != merged[0]
+
+
+def test_a_prolific_group_counts_as_few_and_its_pairs_weigh_less() -> None:
+    checkpoint = np.concatenate([np.arange(30), np.arange(30)])  # two tasks
+    group = np.array([0] * 20 + list(range(1, 11)))
+    members, size = group_sizes(np.concatenate([group, group]), checkpoint)
+    assert members.tolist() == [20] + [1] * 10
+    assert size == pytest.approx(30**2 / (20**2 + 10))
+    assert group_sizes(np.arange(7), np.arange(7))[1] == pytest.approx(7)
+
+    rng = np.random.default_rng(0)
+    x, easy = rng.normal(size=120), np.arange(120) >= 60
+    y = np.where(easy, 6 + 0.01 * rng.normal(size=120), 0.5 * x + rng.normal(size=120))
+    x = np.where(easy, 4 + 0.01 * rng.normal(size=120), x)  # one uploader's 60 beat everybody else's, and say so
+    alone = LearningToCompare(bags=4, rounds=5).fit(x[:, None], y)
+    known = LearningToCompare(bags=4, rounds=5).fit(x[:, None], y, group=np.where(easy, 999, np.arange(120)))
+    weak = np.array([[0.5]]), np.array([[-0.5]])
+    context = pd.DataFrame({"x0": x})
+    assert 0.5 < known.compare(*weak, context=context)[0] < alone.compare(*weak, context=context)[0]
+    assert known.call_from_ >= alone.call_from_
 
 
 def test_a_failed_run_is_far_out_and_keeps_only_its_rank() -> None:
