@@ -15,6 +15,7 @@ from features.errors import DataError
 from ranker import trees
 from ranker.ensemble import Ensemble
 from ranker.standardise import Standardiser
+from ranker.strata import Strata
 
 if TYPE_CHECKING:
     from ranker.compare import LearningToCompare
@@ -40,6 +41,7 @@ def write(ranker: LearningToCompare, folder: Path) -> None:
         "directions": ranker.directions_.tolist(),
         "ensemble": ranker.ensemble_.to_json(),
         "call_from": ranker.call_from_,
+        "strata": None if ranker.strata_ is None else ranker.strata_.to_json(),
         "card": _plain(ranker.card_),
     }
     for name, text in texts.items():
@@ -81,6 +83,8 @@ def read(folder: Path) -> LearningToCompare:
         ranker.ensemble_ = Ensemble.from_json(content["ensemble"], booster, bags)
         ranker.booster_ = booster
         ranker.call_from_ = float(content["call_from"])
+        strata = content.get("strata")
+        ranker.strata_ = None if strata is None else Strata.from_json(strata)
         ranker.card_ = content["card"]
         ranker.holdout_ = ranker.card_["holdout"]
         ranker.importance_ = {str(k): float(v) for k, v in ranker.card_["importance"].items()}

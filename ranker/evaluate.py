@@ -36,7 +36,8 @@ class LearningToCompareMethod:
     ranker: LearningToCompare | None = None
 
     def fit(self, train: pd.DataFrame, columns: list[str]) -> LearningToCompareMethod:
-        self.columns = columns
+        strata = self.parameters.get("strata", ())
+        columns = self.columns = [*(c for c in columns if c not in strata), *strata]
         self.ranker = LearningToCompare(**self.parameters).fit(
             train[columns],
             train["outcome"].to_numpy(float),
@@ -54,6 +55,13 @@ class LearningToCompareMethod:
 
     def slope(self, task: str) -> float:
         return 0.0
+
+    def sureness(self, rows: pd.DataFrame, i: Ints, j: Ints) -> tuple[Floats, Floats]:
+        """What the log-odds of each pair of rows are multiplied by, and the confidence from which it is called."""
+        assert self.ranker is not None
+        if self.ranker.strata_ is None:
+            return np.ones(len(i)), np.full(len(i), self.ranker.call_from_)
+        return self.ranker.sureness(rows.iloc[i], rows.iloc[j])
 
 
 def make(method: str, df: pd.DataFrame, columns: list[str], parameters: dict[str, Any] | None = None) -> Any:
@@ -127,6 +135,7 @@ def evaluate(
     train_share: float = 0.6,
     seed: int = 0,
     parameters: dict[str, Any] | None = None,
+    strata: Sequence[str] = (),
     pairs: Any = None,
 ) -> dict[str, Any]:
     """Hold-out figures of each method, per task and their mean over tasks.
@@ -140,6 +149,7 @@ def evaluate(
         Default: the column ``group`` where there is one, else the checkpoint
     splits, train_share, seed : random splits over groups; share of the checkpoints on the training side
     parameters : of `LearningToCompare`
+    strata : columns that no method scores, but that tell ltc how sure to be of a pair that agrees in them
     pairs : function (rows, i, j) -> mask of the pairs to judge, e.g. those of equal learning rate
 
     Returns
@@ -167,7 +177,12 @@ def evaluate(
     if group is not None and group not in df.columns:
         raise UnknownNameError(f"no column {group!r} to group by", where="evaluate", remedy=f"columns: {', '.join(df.columns)}")
     columns = features_of(df, features)
-    columns = [c for c in columns if c != group]
+    absent = [c for c in strata if c not in df.columns]
+    if absent:
+        raise UnknownNameError(f"no column {absent[0]!r}", where="evaluate --strata", remedy=f"columns: {', '.join(df.columns)}")
+    columns = [c for c in columns if c != group and c not in strata]
+    if strata:
+        parameters = {**(parameters or {}), "strata": tuple(strata)}
     if not columns:
         raise DataError("no feature column left", where="evaluate", remedy="the group column cannot be the only feature")
     if hold == "task" and df["task"].nunique() < 2:
@@ -213,6 +228,18 @@ def evaluate(
         columns,
         {"splits": splits, "train_share": train_share, "seed": seed, "group": group, "empty": empty},
     )
+
+
+def fit_whole(
+    df: pd.DataFrame, *, features: Sequence[str] | None = None, group: str | None = None, strata: Sequence[str] = ()
+) -> LearningToCompare:
+    """The ranker that `evaluate` judges, fitted on all rows: for its importances."""
+    df = check(df)
+    df[" group"] = grouping(df, group)
+    columns = [c for c in features_of(df, features) if c not in (group, " group", *strata)]
+    fitted = LearningToCompareMethod({"strata": tuple(strata)}).fit(df, columns).ranker
+    assert fitted is not None
+    return fitted
 
 
 def grouping(df: pd.DataFrame, group: str | None) -> Ints:
@@ -270,15 +297,16 @@ def _judge(
             if len(i) > most:  # every pair counts for the accuracy; an even sample is kept for the rest
                 thin = np.random.default_rng(len(i)).choice(len(i), most, replace=False)
                 i, j = i[thin], j[thin]
-            p = _odds(fitted, str(task), strength[i] - strength[j])
+            factor, bar = fitted.sureness(rows, i, j) if name == "ltc" else (1.0, None)
+            p = _odds(fitted, str(task), factor * (strength[i] - strength[j]))
             better = np.sign(y[i] - y[j])
             keep.p.append(p)
             keep.better.append(better)
             keep.gap.append(np.abs(y[i] - y[j]))
             keep.i.append(code[i])
             keep.j.append(code[j])
-            if name == "ltc":
-                keep.called.append(np.maximum(p, 1 - p) >= fitted.ranker.call_from_)
+            if bar is not None:
+                keep.called.append(np.maximum(p, 1 - p) >= bar)
         if rights:
             keep.accuracy.append(float(np.concatenate(rights).mean()))
         if orders:

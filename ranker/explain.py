@@ -11,10 +11,11 @@ import numpy as np
 from ranker.blend import probability
 from ranker.pairs import Floats
 from ranker.standardise import Context
+from ranker.strata import Told, told
 from ranker.vocabulary import meaning
 
 if TYPE_CHECKING:
-    from ranker.compare import LearningToCompare
+    from ranker.answering import Answering
 
 
 NEW_TASK = "the ranker was not fitted on this task: its odds are drawn towards even"
@@ -74,6 +75,7 @@ class Side:
     shares : (d,) what each matrix column adds to the trees' part of the score
     task : code of the task
     outside : features in which the zoo is unlike the training checkpoints
+    strata : (1, k) values of the ranker's strata
     """
 
     features: Mapping[str, Any]
@@ -84,10 +86,11 @@ class Side:
     shares: Floats
     task: int
     outside: tuple[str, ...]
+    strata: Told
 
 
 def sides(
-    ranker: LearningToCompare,
+    ranker: Answering,
     rows: Sequence[Mapping[str, Any]],
     found: Sequence[Mapping[str, str]],
     Z: Floats,
@@ -97,21 +100,27 @@ def sides(
     """Sides from (n, d) standardised features."""
     strength, bags = ranker.ensemble_.scores(Z, task)
     shares = ranker.ensemble_.shares(Z, task)
+    known = told(rows, tuple(ranker.strata))
     return [
-        Side(row, found[k], Z[k], float(strength[k]), bags[:, k], shares[k], task, used.outside) for k, row in enumerate(rows)
+        Side(row, found[k], Z[k], float(strength[k]), bags[:, k], shares[k], task, used.outside, known[k : k + 1])
+        for k, row in enumerate(rows)
     ]
 
 
-def explain(ranker: LearningToCompare, left: Side, right: Side) -> Comparison:
+def explain(ranker: Answering, left: Side, right: Side) -> Comparison:
     """The `Comparison` of two sides of one zoo and task."""
     columns = ranker.standardiser_.columns
     a, b, found = left.features, right.features, (left.found, right.found)
-    gaps = left.bags - right.bags
-    log_odds = left.strength - right.strength
+    factor, call_from = 1.0, float(ranker.call_from_)
+    if ranker.strata_ is not None:
+        factors, bars = ranker.strata_.pairs(left.strata, right.strata, call_from)
+        factor, call_from = float(factors[0]), float(bars[0])
+    gaps = factor * (left.bags - right.bags)
+    log_odds = factor * (left.strength - right.strength)
     p = float(probability(np.array([log_odds]))[0])
     error = ranker.widening_ * float(gaps.std())
     low, high = probability(np.array([log_odds - 1.6449 * error, log_odds + 1.6449 * error]))
-    split = ranker.ensemble_.between(left.z, right.z, left.task, left.shares - right.shares)
+    split = factor * ranker.ensemble_.between(left.z, right.z, left.task, left.shares - right.shares)
     shares = np.bincount(ranker.standardiser_.feature, split, minlength=len(columns))
     # Rounding apart, the shares add up to the log-odds; the rest is put on the largest so that they do exactly.
     largest = int(np.argmax(np.abs(shares)))
@@ -128,15 +137,17 @@ def explain(ranker: LearningToCompare, left: Side, right: Side) -> Comparison:
     ]
     reasons.sort(key=lambda r: -abs(r["contribution"]))
     lacking = [c for c in columns if c.name not in found[0] or c.name not in found[1]]
-    bound = float(np.log(ranker.call_from_ / (1 - ranker.call_from_))) if ranker.call_from_ < 1 else np.inf
+    bound = float(np.log(call_from / (1 - call_from))) if call_from < 1 else np.inf
     following: list[dict[str, Any]] = []
     for c in lacking:
         seconds = float((ranker.costs or {}).get(c.name, meaning(c.name).seconds))
-        reach = ranker.importance_.get(c.name, 0.0)
+        reach = factor * ranker.importance_.get(c.name, 0.0)
         following.append({"feature": c.name, "settles": _settles(log_odds, reach, bound), "seconds": seconds})
     following.sort(key=lambda f: (-(f["settles"] / f["seconds"]), f["seconds"], f["feature"]))
     notes = []
-    extra = sorted({k for row, have in ((a, found[0]), (b, found[1])) for k in row if k not in have.values()})
+    extra = sorted(
+        {k for row, have in ((a, found[0]), (b, found[1])) for k in row if k not in have.values() and k not in ranker.strata}
+    )
     if extra:
         notes.append(f"not known to the ranker, ignored: {', '.join(extra[:20])}")
     if left.task < 0:
@@ -148,11 +159,11 @@ def explain(ranker: LearningToCompare, left: Side, right: Side) -> Comparison:
         None if log_odds == 0 else ("a" if log_odds > 0 else "b"),
         p,
         (float(min(low, p)), float(max(high, p))),
-        bool(max(p, 1 - p) < ranker.call_from_),
+        bool(max(p, 1 - p) < call_from),
         reasons,
         [f["feature"] for f in following],
         log_odds,
-        ranker.call_from_,
+        call_from,
         following,
         notes,
     )

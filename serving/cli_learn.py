@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from features.errors import UserError
-from serving.console import JSON_OPTION, emit, root, say, table
+from serving.console import JSON_OPTION, emit, root, say, table, writable
 
 
 def evaluate(
@@ -28,6 +29,14 @@ def evaluate(
         float, typer.Option("--train-share", min=0.05, max=0.95, help="Share of the checkpoints that is fitted on.")
     ] = 0.6,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the splits.")] = 0,
+    strata: Annotated[
+        str | None,
+        typer.Option("--strata", metavar="COLS", help="Columns never scored: how sure to be where a pair agrees."),
+    ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option("--plots", metavar="FOLDER", help="Draw accuracy by gap, calibration and importance as PNG files there."),
+    ] = None,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Honest hold-out figures for a table.
@@ -46,8 +55,17 @@ def evaluate(
     if group is not None and group not in frame.columns:
         raise UserError(f"no column {group!r} to group by", where=path, remedy=f"columns: {', '.join(frame.columns)}")
     features_of(frame, names(features), where=path)
+    if plots is not None:
+        writable(plots, folder=True)
     methods = tuple(method or ("ltc", "logistic", "configuration", "best-single"))
-    result = run(frame, methods=methods, features=names(features), group=group, splits=splits, train_share=train_share, seed=seed)
+    chosen: dict[str, Any] = {"features": names(features), "group": group, "strata": names(strata) or ()}
+    result = run(frame, methods=methods, splits=splits, train_share=train_share, seed=seed, **chosen)
+    if plots is not None:
+        from ranker import plots as draw
+        from ranker.evaluate import fit_whole
+
+        for written in draw.save(result, plots, fit_whole(frame, **chosen)):
+            say(str(written))
     emit(result, as_json=as_json, text=_figures(result) + (f"\n\n{result['note']}" if result.get("note") else ""))
 
 

@@ -19,6 +19,7 @@ from ranker.ensemble import PRIOR, SCORERS, Held, Sample, weigh
 from ranker.evaluate import grouping, splits_of
 from ranker.pairs import Floats, within
 from ranker.reference import PROXIES
+from ranker.strata import Told
 from ranker.studies import sources
 from ranker.studies.page import Page
 from ranker.studies.small import draws
@@ -37,9 +38,9 @@ BLENDS: dict[str, dict[str, Any]] = {
 class _Kept(LearningToCompare):
     """Keeps what it learnt its blend from."""
 
-    def _judge(self, sample: Sample, held: Held) -> None:
+    def _judge(self, sample: Sample, held: Held, known: Told) -> None:
         self.held_, self.sample_ = held, sample
-        super()._judge(sample, held)
+        super()._judge(sample, held, known)
 
 
 @dataclass

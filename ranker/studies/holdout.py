@@ -24,7 +24,10 @@ Mask = Callable[[pd.DataFrame, Ints, Ints], np.ndarray]
 
 
 class Comparer(Protocol):
-    """A method: fitted on training rows, it gives log-odds of pairs of held-out rows of one zoo and task."""
+    """A method: fitted on training rows, it gives log-odds of pairs of held-out rows of one zoo and task.
+
+    One that does not call every pair also has `bars(rows, i, j)`: the confidence from which each pair is called.
+    """
 
     def fit(self, train: pd.DataFrame, columns: list[str]) -> Comparer: ...
 
@@ -34,11 +37,6 @@ class Comparer(Protocol):
 
     def order(self, rows: pd.DataFrame, context: pd.DataFrame) -> Floats:
         """(n,) strengths, higher is better."""
-        ...
-
-    @property
-    def call_from(self) -> float | None:
-        """Probability from which the method calls a pair; None where it calls them all."""
         ...
 
 
@@ -52,12 +50,15 @@ class Judged:
     bootstrap
         of the mean over splits and tasks
     accuracy : one row per (split, task)
+    called_right, called_count : the same of the pairs that were called, each weighing 1
     p, hit, called : every pair's probability of the favoured side, whether it was right, whether it was called (thinned)
     order : figures of the order, one dict per (split, task)
     """
 
     right: csr_matrix
     count: csr_matrix
+    called_right: csr_matrix
+    called_count: csr_matrix
     accuracy: list[dict[str, Any]] = field(default_factory=list)
     p: list[Floats] = field(default_factory=list)
     hit: list[Floats] = field(default_factory=list)
@@ -65,10 +66,16 @@ class Judged:
     order: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, group_i: Ints, group_j: Ints, hit: Floats) -> None:
-        shape = self.right.shape
         weight = np.full(len(hit), 1 / len(hit))
-        self.right = self.right + coo_matrix((weight * hit, (group_i, group_j)), shape).tocsr()
-        self.count = self.count + coo_matrix((weight, (group_i, group_j)), shape).tocsr()
+        self.right = self.right + self._sums(group_i, group_j, weight * hit)
+        self.count = self.count + self._sums(group_i, group_j, weight)
+
+    def add_called(self, group_i: Ints, group_j: Ints, hit: Floats) -> None:
+        self.called_right = self.called_right + self._sums(group_i, group_j, hit)
+        self.called_count = self.called_count + self._sums(group_i, group_j, np.ones(len(hit)))
+
+    def _sums(self, group_i: Ints, group_j: Ints, values: Floats) -> csr_matrix:
+        return coo_matrix((values, (group_i, group_j)), self.right.shape).tocsr()
 
 
 @dataclass
@@ -116,6 +123,7 @@ class Figures:
             called = np.concatenate(one.called)
             out["called"] = float(called.mean())
             out["called_accuracy"] = float(hit[called].mean()) if called.any() else None
+            out["called_ci95"] = metrics.interval(_ratio(one.called_right, one.called_count, self.draws))
         if one.order:
             order = pd.DataFrame(one.order)
             out.update({str(k): float(v) for k, v in order.groupby("task").mean().mean().items()})
@@ -168,7 +176,7 @@ def run(
     draws = np.array([np.bincount(rng.choice(held, len(held)), minlength=size) for _ in range(DRAWS)])
     masks: dict[str, Mask | None] = {"all": None, **(pairs or {})}
     empty = csr_matrix((size, size))
-    judged = {(m, k): Judged(empty.copy(), empty.copy()) for m in methods for k in masks}
+    judged = {(m, k): Judged(*(empty.copy() for _ in range(4))) for m in methods for k in masks}
     df = df.assign(**{" code": groups})
     for split, (train_rows, test_rows) in enumerate(splits):
         train, test = df.iloc[train_rows], df.iloc[test_rows]
@@ -190,7 +198,7 @@ def _judge(
     judged: dict[tuple[str, str], Judged],
     most: int,
 ) -> None:
-    parts: dict[str, list[tuple[Floats, Floats, Ints, Ints]]] = {k: [] for k in masks}
+    parts: dict[str, list[tuple[Any, ...]]] = {k: [] for k in masks}
     orders = []
     for zoo, rows in test.groupby("zoo", sort=False) if "zoo" in test else [("", test)]:
         if len(rows) < 2 or rows["outcome"].nunique() < 2:
@@ -203,15 +211,17 @@ def _judge(
         i, j = i[keep], j[keep]
         p = probability(fitted.gaps(rows, context, i, j))
         hit = metrics.right(p, np.sign(y[i] - y[j]))
+        bars = getattr(fitted, "bars", None)
+        called = np.maximum(p, 1 - p) >= bars(rows, i, j) if bars is not None else np.zeros(len(p), bool)
         for kind, mask in masks.items():
             chosen = np.ones(len(i), bool) if mask is None else np.asarray(mask(rows, i, j), bool)
             if chosen.any():
-                parts[kind].append((p[chosen], hit[chosen], code[i[chosen]], code[j[chosen]]))
+                parts[kind].append((p[chosen], hit[chosen], code[i[chosen]], code[j[chosen]], called[chosen]))
         orders.append((len(rows), metrics.order_figures(fitted.order(rows, context), y)))
     for kind, found in parts.items():
         if not found:
             continue
-        p, hit, gi, gj = (np.concatenate(column) for column in zip(*found, strict=True))
+        p, hit, gi, gj, called = (np.concatenate(column) for column in zip(*found, strict=True))
         one = judged[name, kind]
         one.accuracy.append({"split": split, "task": task, "accuracy": float(hit.mean()), "pairs": len(hit)})
         one.add(gi, gj, hit)
@@ -219,8 +229,9 @@ def _judge(
         sure = np.maximum(p, 1 - p)[thin]
         one.p.append(sure)
         one.hit.append(hit[thin])
-        if fitted.call_from is not None:
-            one.called.append(sure >= fitted.call_from)
+        if hasattr(fitted, "bars"):
+            one.called.append(called[thin])
+            one.add_called(gi[called], gj[called], hit[called])
         if kind == "all" and orders:
             sizes = [n for n, _ in orders]
             mean = {k: float(np.average([o[k] for _, o in orders], weights=sizes)) for k in orders[0][1]}

@@ -24,7 +24,6 @@ class Strengths:
     """A baseline whose log-odds are differences of strengths; one column alone is as sure as it was right in training."""
 
     inner: Any
-    call_from: float | None = None
 
     def fit(self, train: pd.DataFrame, columns: list[str]) -> Strengths:
         self.inner.fit(train, columns)
@@ -47,7 +46,6 @@ class Ours:
     parameters: dict[str, Any] = field(default_factory=dict)
     only: list[str] | None = None
     ranker: LearningToCompare | None = None
-    call_from: float | None = None
     columns: list[str] = field(default_factory=list)
 
     def fit(self, train: pd.DataFrame, columns: list[str]) -> Ours:
@@ -60,7 +58,6 @@ class Ours:
             zoo=train.get("zoo"),
             outcome_sd=train["outcome_sd"].to_numpy(float) if "outcome_sd" in train else None,
         )
-        self.call_from = self.ranker.call_from_
         return self
 
     def order(self, rows: pd.DataFrame, context: pd.DataFrame) -> Floats:
@@ -70,7 +67,17 @@ class Ours:
 
     def gaps(self, rows: pd.DataFrame, context: pd.DataFrame, i: Ints, j: Ints) -> Floats:
         s = self.order(rows, context)
-        return s[i] - s[j]
+        return self._sureness(rows, i, j)[0] * (s[i] - s[j])
+
+    def bars(self, rows: pd.DataFrame, i: Ints, j: Ints) -> Floats:
+        """(m,) confidence from which each pair is called."""
+        return self._sureness(rows, i, j)[1]
+
+    def _sureness(self, rows: pd.DataFrame, i: Ints, j: Ints) -> tuple[Floats, Floats]:
+        assert self.ranker is not None
+        if self.ranker.strata_ is None:
+            return np.ones(len(i)), np.full(len(i), self.ranker.call_from_)
+        return self.ranker.sureness(rows.iloc[i], rows.iloc[j])
 
 
 @dataclass
@@ -82,7 +89,6 @@ class Published:
     numbers stay missing.
     """
 
-    call_from: float | None = None
     boosters: dict[str, Any] = field(default_factory=dict)
     columns: list[str] = field(default_factory=list)
     levels: dict[str, list[str]] = field(default_factory=dict)

@@ -8,11 +8,13 @@ from typing import Any
 
 from features.errors import DataError
 from ranker.studies.page import Page, cell, with_interval
+from ranker.studies.zeng import EQUAL, TOLD
 
 # (study, key of its figures, what it is, published or simple, aim)
 AIMS: tuple[tuple[str, str, str, str, float], ...] = (
     ("zeng", "proxies/ltc", "Zeng, their protocol, five proxies, mean of three tasks", "LightGBM .744, MLP .714", 0.80),
     ("zeng", "proxies/ltc:equal", "the same fits, pairs of equal learning rate", "default learning to compare .616", 0.68),
+    ("zeng", f"sure/{TOLD}/{EQUAL}", "the same, told that it is equal", "-", 0.68),
     ("zeng", "configurations/ltc", "the same, with configurations", "learning rate alone .746", 0.87),
     ("zeng", "handled/proxies/ltc", "five proxies, twins on one side, failed run left out", "-", 0.80),
     ("zeng", "handled/with configurations/ltc", "with configurations, twins and failed run handled", "-", 0.87),
@@ -40,10 +42,10 @@ def study(table: str | Path | None = None, *, splits: int = 0, seed: int = 0, co
         found = json.loads(path.read_text(encoding="utf-8"))[own]
         one = found[kind or "all"] if "all" in found else found
         page.figures[f"{name}/{key}"] = {"accuracy": one["accuracy"], "ci95": one["ci95"], "aim": aim, "ece": one["ece"]}
+        low, high = one.get("called_ci95") or (None, None)
+        right = cell(one.get("called_accuracy")) + ("" if low is None else f" [{cell(low)}, {cell(high)}]")
         met = "yes" if one["accuracy"] >= aim - 5e-4 else "no"
-        rows.append(
-            [what, simple, aim, with_interval(one), one["sd"], met, one["ece"], one.get("called"), one.get("called_accuracy")]
-        )
+        rows.append([what, simple, aim, with_interval(one), one["sd"], met, one["ece"], one.get("called"), right])
     if not rows:
         raise DataError("no figures there", where=str(folder), remedy="run the studies with -o FOLDER/NAME.md first")
     page.text(
@@ -51,7 +53,7 @@ def study(table: str | Path | None = None, *, splits: int = 0, seed: int = 0, co
     )
     page.table(
         "Held-out pairwise accuracy",
-        ["study", "published or simple", "aim", "ltc [95 %]", "sd", "met", "ECE", "called", "right"],
+        ["study", "published or simple", "aim", "ltc [95 %]", "sd", "met", "ECE", "called", "right [95 %]"],
         rows,
     )
     bounds = _bounds(folder)

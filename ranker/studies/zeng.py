@@ -10,12 +10,9 @@ import numpy as np
 import pandas as pd
 
 from ranker.evaluate import grouping, splits_of
-from ranker.pairs import Floats, Ints, codes
-from ranker.process import Process
+from ranker.pairs import Ints, codes
 from ranker.reference import CONFIGURATION, OUTCOMES, PROXIES
-from ranker.scale import standard_outcome
-from ranker.standardise import Standardiser
-from ranker.studies import methods, sources
+from ranker.studies import bounds, methods, sources
 from ranker.studies.holdout import Figures, run
 from ranker.studies.page import Page, cell, difference, with_interval
 
@@ -26,6 +23,7 @@ PUBLISHED = {
 }
 TARGETS = {"proxies": 0.80, "equal": 0.68, "configurations": 0.87}
 EQUAL = "equal learning rate"
+TOLD = "ltc, told whether the learning rates agree"
 
 
 def equal_learning_rate(rows: pd.DataFrame, i: Ints, j: Ints) -> np.ndarray:
@@ -78,15 +76,21 @@ def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, c
         fewer = max(1, 3 * splits // 10)
         _subsets(page, df, proxies, fewer, seed)
         _across_tasks(page, df, proxies, fewer, seed)
-    _ceiling(page, df)
-    _teachable(page, df, {"five proxies": proxies, "with configurations": configured}, splits, seed, 2 if quick else 30)
+    bounds.ceiling(page, handled(df))
+    bounds.teachable(
+        page, handled(df), {"five proxies": proxies, "with configurations": configured}, splits, seed, 2 if quick else 30
+    )
     return page
 
 
 def _main(page: Page, df: pd.DataFrame, proxies: list[str], configured: list[str], splits: int, seed: int) -> None:
     singles: dict[str, methods.Maker] = {f"single:{c}": methods.single(c) for c in proxies}
     learned: dict[str, methods.Maker] = {"published": methods.Published, **methods.baselines(False), "ltc": methods.Ours}
-    theirs = judge(df, {**singles, **learned}, proxies, splits=splits, seed=seed)
+    sure: dict[str, methods.Maker] = {
+        TOLD: lambda: methods.Ours(only=[*proxies, "learning_rate"], parameters={"strata": ("learning_rate",)}),
+        "ltc, the learning rate a feature": lambda: methods.Ours(only=[*proxies, "learning_rate"]),
+    }
+    theirs = judge(df, {**singles, **learned, **sure}, proxies, splits=splits, seed=seed)
     rows = []
     for name in [*singles, *learned]:
         one = theirs.of(name, against="best-single")
@@ -149,6 +153,7 @@ def _main(page: Page, df: pd.DataFrame, proxies: list[str], configured: list[str
             for n in ("published", "learning rate alone", "ltc")
         ],
     )
+    _sureness(page, theirs, with_configuration, ["ltc", *sure])
     clean = handled(df)
     rows = []
     for label, columns in (("proxies", proxies), ("with configurations", configured)):
@@ -169,6 +174,27 @@ def _main(page: Page, df: pd.DataFrame, proxies: list[str], configured: list[str
         HEAD,
         rows,
         "Models 46 = 49 and 47 = 50 are identical in all figures; model 4's CBQA outcome (.15) is dropped.",
+    )
+
+
+def _sureness(page: Page, proxies: Figures, configured: Figures, names: list[str]) -> None:
+    """ECE and called pairs, where the learning rate differs or not and where it does not."""
+    rows = []
+    for label, found, method in [(n, proxies, n) for n in names] + [("ltc, with configurations", configured, "ltc")]:
+        for pairs in ("all", EQUAL):
+            one = found.of(method, pairs)
+            page.figures[f"sure/{label}/{pairs}"] = one
+            low, high = one["called_ci95"]
+            right = "-" if one["called_accuracy"] is None else f"{cell(one['called_accuracy'])} [{cell(low)}, {cell(high)}]"
+            rows.append([label, pairs, one["accuracy"], one["ece"], one["brier"], one["called"], right])
+    page.table(
+        "How sure, at equal learning rate",
+        ["method", "pairs", "accuracy", "ECE", "Brier", "called", "right of them [95 %]"],
+        rows,
+        "Five proxies but in the last two rows, their protocol. The learning rate is not among the proxies: what they say of it "
+        "makes odds that are right over all pairs too bold where it does not differ. A ranker that is told whether it does "
+        "(`strata`) favours the same side of every pair and is less sure of these. What ECE exact probabilities would have is in "
+        "the last table: 22 of the 50 models share one rate, and their pairs repeat each other.",
     )
 
 
@@ -211,76 +237,4 @@ def _across_tasks(page: Page, df: pd.DataFrame, proxies: list[str], splits: int,
         ["trained on", *OUTCOMES],
         rows,
         f"{splits} splits. Held-out models in every cell; the diagonal is one task by itself, without the others to share with.",
-    )
-
-
-def _ceiling(page: Page, df: pd.DataFrame) -> None:
-    """What the sampling noise of the test sets alone lets anyone reach, from their sizes."""
-    from scipy.stats import norm
-
-    noise = {"sft_cms": 0.57, "sft_rag": 0.30, "sft_cbqa": 0.45}
-    rows = []
-    for task in OUTCOMES:
-        part = handled(df[df["task"] == task])
-        y, lr = part["outcome"].to_numpy(float), part["learning_rate"].to_numpy(float)
-        i, j = np.triu_indices(len(y), 1)
-        kept: Floats = norm.cdf(np.abs(y[i] - y[j]) / (np.sqrt(2) * noise[task]))
-        rows.append([task, noise[task], float(kept.mean()), float(kept[lr[i] == lr[j]].mean())])
-        page.figures[f"ceiling/{task}"] = {"all": rows[-1][2], "equal": rows[-1][3]}
-    page.table(
-        "What the test sets' own sampling leaves to be known",
-        ["task", "standard error, points", "all pairs", "equal learning rate"],
-        rows,
-        "No seeds were published. The standard error of a mean over data sets follows from their sizes and "
-        "accuracies (binomial, independent "
-        "examples); the columns are the share of pairs whose order would survive new test sets of the same "
-        "size. Seeds of the fine-tuning come on top.",
-    )
-
-
-def _teachable(page: Page, df: pd.DataFrame, choices: dict[str, list[str]], splits: int, seed: int, worlds: int = 30) -> None:
-    """How well one could do who knew the truth, and who had to learn it from 30 models, were the world as the process has it."""
-    clean = handled(df)
-    unit, checkpoint = codes(clean["task"]), codes(clean["checkpoint"])
-    lr, ones = clean["learning_rate"].to_numpy(float), np.ones(len(clean))
-    _, parts = protocol(clean, max(1, splits // 2), seed, twins=True)
-    held = list(parts)
-    rows = []
-    for label, columns in choices.items():
-        Z = Standardiser().fit(clean[columns], unit, checkpoint).matrix_within(clean[columns], unit)
-        t = standard_outcome(clean["outcome"].to_numpy(float), unit)
-        process = Process().fit(Z, t, ones, unit, unit, checkpoint, np.ones((1, len(t)), bool), seed)
-        K, noise = process.covariance(np.nan_to_num(Z), ones, unit, unit, checkpoint)
-        solved = np.linalg.solve(K + noise, np.column_stack([t, K]))
-        jitter = 1e-6 * np.eye(len(t))
-        likely = np.linalg.cholesky(K - K @ solved[:, 1:] + jitter)
-        luck = np.linalg.cholesky(noise + jitter)
-        rng = np.random.default_rng(seed)
-        found: dict[str, list[float]] = {"truth": [], "truth, equal": [], "learnt": [], "learnt, equal": []}
-        for _ in range(worlds):
-            truth = K @ solved[:, 0] + likely @ rng.normal(size=len(t))
-            y = truth + luck @ rng.normal(size=len(t))
-            for a, b in held:
-                learnt = K[np.ix_(b, a)] @ np.linalg.solve((K + noise)[np.ix_(a, a)], y[a])
-                for k in np.unique(unit):
-                    own = np.flatnonzero(unit[b] == k)
-                    i, j = np.triu_indices(len(own), 1)
-                    better, same = np.sign(y[b][own][i] - y[b][own][j]), lr[b][own][i] == lr[b][own][j]
-                    for name, s in (("truth", truth[b][own]), ("learnt", learnt[own])):
-                        right = np.sign(s[i] - s[j]) == better
-                        found[name].append(float(right.mean()))
-                        if same.any():
-                            found[f"{name}, equal"].append(float(right[same].mean()))
-        figures = {k: float(np.mean(v)) for k, v in found.items()}
-        page.figures[f"teachable/{label}"] = figures
-        rows.append([label, *figures.values()])
-    page.table(
-        "What 30 models can teach",
-        ["features", "truth known", "the same, equal learning rate", "learnt from 30", "the same, equal learning rate"],
-        rows,
-        f"{worlds} worlds drawn from the Gaussian process fitted on all models (its noise is what the features do not tell), "
-        f"{len(held)} splits each, twins on one side, the failed run left out. The first two columns know the true "
-        "function and miss only its noise; the last two are the best that can be learnt from the 30 training models by "
-        "one who knows the process's numbers. A method beats the latter only where the truth is simpler than the process "
-        "holds likely.",
     )

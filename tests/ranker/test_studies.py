@@ -12,7 +12,7 @@ from features.errors import DataError
 from ranker import metrics
 from ranker.pairs import codes
 from ranker.reference import OUTCOMES, PROXIES
-from ranker.studies import methods, sources, zeng
+from ranker.studies import bounds, methods, sources, zeng
 from ranker.studies.__main__ import main
 from ranker.studies.holdout import run
 from ranker.studies.page import Page, cell, signed
@@ -237,6 +237,7 @@ def test_what_the_ranker_is_made_of_is_judged_on_the_table_that_ships(tmp_path):
 
 def test_the_truth_is_worth_more_than_what_30_models_teach(table):
     page = Page("", "")
-    zeng._teachable(page, table, {"proxies": list(PROXIES)}, 4, 0, worlds=2)
+    bounds.teachable(page, table, {"proxies": list(PROXIES)}, 4, 0, worlds=2)
     one = page.figures["teachable/proxies"]
     assert one["truth"] > one["learnt"] > 0.5
+    assert 0 < one["ece, equal, low"] < one["ece, equal, high"] < 0.2

@@ -186,6 +186,18 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(run: Foretune, argument
     assert words in err
 
 
+def test_an_evaluation_prints_its_figures_and_draws_its_plots(run: Foretune) -> None:
+    table().to_csv("t.csv", index=False)
+    code, out, err = run("evaluate", "t.csv", "-m", "ltc", "--splits", "1", "--plots", "plots", "--json")
+    assert code == 0, err
+    assert 0 <= json.loads(out)["mean"]["ltc"]["accuracy"] <= 1
+    drawn = ["accuracy_by_gap.png", "calibration.png", "importance.png"]
+    assert sorted(p.name for p in Path("plots").iterdir()) == drawn
+    assert all(p.read_bytes().startswith(b"\x89PNG") for p in Path("plots").iterdir())
+    assert [Path(line).name for line in err.split()] == drawn
+    assert run("evaluate", "t.csv", "--strata", "nope")[0] == 2
+
+
 def test_what_is_unexpected_is_one_line_and_exit_code_1(run: Foretune, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("by zero")
