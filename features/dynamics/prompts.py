@@ -25,6 +25,30 @@ CHOSEN, ALL, ENSEMBLE, HINDSIGHT = "chosen on the training side", "mean over tem
 
 
 @dataclass(frozen=True)
+class Scores:
+    """What a table of C checkpoints and T templates says, scores signed so that more is better.
+
+    Attributes
+    ----------
+    templates : names
+    outcome : (C,)
+    each : measure -> (T, C)
+    ensembles : measure -> (C,), of the templates' likelihoods together
+    """
+
+    templates: tuple[str, ...]
+    outcome: np.ndarray
+    each: dict[str, np.ndarray]
+    ensembles: dict[str, np.ndarray]
+
+    def named(self, measure: str) -> dict[str, np.ndarray]:
+        """The score of every template, of their mean and, where there is one, of their ensemble."""
+        values = self.each[measure]
+        found = {**dict(zip(self.templates, values, strict=True)), ALL: values.mean(axis=0)}
+        return {**found, ENSEMBLE: self.ensembles[measure]} if measure in self.ensembles else found
+
+
+@dataclass(frozen=True)
 class PromptStudy:
     """Result of `study`.
 
@@ -64,6 +88,19 @@ def study(table: pd.DataFrame, *, repetitions: int = 200, seed: int = 0) -> Prom
 
     Raises DataError for fewer than two templates or six checkpoints, and for outcomes that are all the same.
     """
+    rows, scores = scores_of(table)
+    names = rows["group"].astype(str).to_numpy() if "group" in rows else np.arange(len(rows)).astype(str)
+    weights = resampled(names, seed)
+    correlations = _correlations(scores, weights, one_run(rows))
+    choices, picked = _choices(scores, names, weights, repetitions, seed)
+    return PromptStudy(scores.templates, correlations, choices, picked, len(rows))
+
+
+def scores_of(table: pd.DataFrame) -> tuple[pd.DataFrame, Scores]:
+    """The rows of `study`'s table in which nothing is missing, those of one run in order of their steps, and what they say.
+
+    Raises DataError as `study` does.
+    """
     templates = templates_of([str(c) for c in table.columns])
     if len(templates) < 2:
         raise DataError(
@@ -79,41 +116,28 @@ def study(table: pd.DataFrame, *, repetitions: int = 200, seed: int = 0) -> Prom
             where="table",
             remedy="give six checkpoints or more, with outcomes that differ",
         )
-    if _one_run(rows):
+    if one_run(rows):
         rows = rows.sort_values("step")
-    outcome = rows["outcome"].to_numpy(float)
-    scores = {
+    each = {
         measure: np.stack([sign * rows[f"prompt_{measure}_{t}"].to_numpy(float) for t in templates])
         for measure, sign in MEASURES.items()
         if all(f"prompt_{measure}_{t}" in rows for t in templates)
     }
     ensembles = {"acc": rows["prompt_acc_ensemble"].to_numpy(float)} if "prompt_acc_ensemble" in rows else {}
-    names = rows["group"].astype(str).to_numpy() if "group" in rows else np.arange(len(rows)).astype(str)
-    weights = resampled(names, seed)
-    correlations = _correlations(templates, scores, ensembles, outcome, weights, _one_run(rows))
-    choices, picked = _choices(templates, scores, ensembles, outcome, names, weights, repetitions, seed)
-    return PromptStudy(templates, correlations, choices, picked, len(rows))
+    return rows, Scores(templates, rows["outcome"].to_numpy(float), each, ensembles)
 
 
-def _one_run(rows: pd.DataFrame) -> bool:
+def one_run(rows: pd.DataFrame) -> bool:
+    """Whether the rows are successive checkpoints of one run: of one family, each with a step of its own."""
     same = "family" not in rows or rows["family"].nunique() == 1
     return "step" in rows and same and rows["step"].nunique() == len(rows)
 
 
-def _correlations(
-    templates: tuple[str, ...],
-    scores: dict[str, np.ndarray],
-    ensembles: dict[str, np.ndarray],
-    outcome: np.ndarray,
-    weights: np.ndarray,
-    one_run: bool,
-) -> pd.DataFrame:
-    rows = []
-    for measure, values in scores.items():
-        named = [*zip(templates, values, strict=True), (ALL, values.mean(axis=0))]
-        named += [(ENSEMBLE, ensembles[measure])] if measure in ensembles else []
-        for template, score in named:
-            size = effective_size(score, outcome) if one_run else float(len(outcome))
+def _correlations(scores: Scores, weights: np.ndarray, successive: bool) -> pd.DataFrame:
+    rows, outcome = [], scores.outcome
+    for measure in scores.each:
+        for template, score in scores.named(measure).items():
+            size = effective_size(score, outcome) if successive else float(len(outcome))
             drawn = _weighted_correlation(score, outcome, weights)
             r = drawn[0]
             rows.append(
@@ -145,30 +169,21 @@ def _weighted_correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> 
 
 
 def _choices(
-    templates: tuple[str, ...],
-    scores: dict[str, np.ndarray],
-    ensembles: dict[str, np.ndarray],
-    outcome: np.ndarray,
-    names: np.ndarray,
-    weights: np.ndarray,
-    repetitions: int,
-    seed: int,
+    scores: Scores, names: np.ndarray, weights: np.ndarray, repetitions: int, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    count, units = len(outcome), np.unique(names)
-    verdicts = {m: {t: Verdicts(count) for t in (*templates, CHOSEN, ALL, ENSEMBLE)} for m in scores}
-    picked = {m: np.zeros(len(templates)) for m in scores}
+    templates, outcome = scores.templates, scores.outcome
+    units = np.unique(names)
+    verdicts = {m: {t: Verdicts(len(outcome)) for t in (*templates, CHOSEN, ALL, ENSEMBLE)} for m in scores.each}
+    picked = {m: np.zeros(len(templates)) for m in scores.each}
     for repetition in range(repetitions):
         order = np.random.default_rng([seed, repetition]).permutation(units)
         known = np.isin(names, order[: len(units) // 2])
         held = np.flatnonzero(~known)
-        for measure, values in scores.items():
+        for measure, values in scores.each.items():
             fits = [_weighted_correlation(v[known], outcome[known], np.ones((1, known.sum())))[0] for v in values]
             best = int(np.argmax(np.nan_to_num(fits, nan=-2)))
             picked[measure][best] += 1 / repetitions
-            told = {**dict(zip(templates, values, strict=True)), CHOSEN: values[best], ALL: values.mean(axis=0)}
-            if measure in ensembles:
-                told[ENSEMBLE] = ensembles[measure]
-            for name, score in told.items():
+            for name, score in {**scores.named(measure), CHOSEN: values[best]}.items():
                 verdicts[measure][name].add(held, score[held], outcome[held])
     rows = []
     for measure, own in verdicts.items():
@@ -195,7 +210,7 @@ def describe(page: Page, found: PromptStudy, table: pd.DataFrame, *, stem: str =
         "tests of this table (Holm). No r: the score is the same at every checkpoint.",
     )
     page.text(_reliability(table))
-    if _one_run(table):
+    if one_run(table):
         ordered = table.sort_values("step")
         curves = {t: ordered[f"prompt_acc_{t}"].to_numpy(float) for t in found.templates if f"prompt_acc_{t}" in ordered}
         steps = ordered["step"].to_numpy(float)
