@@ -48,8 +48,9 @@ FINETUNING: dict[str, Any] = {
 FEATURE_EXAMPLES = 100  # of each task
 
 
-def tasks(data: Path, folder: Path, names: list[str] | None = None) -> list[Task]:
-    """The reference tasks (or those named), their YAML written into `folder` with the data file looked for in `data`.
+def tasks(data: Path, folder: Path, names: list[str] | None = None, *, source: Path = TASKS) -> list[Task]:
+    """The tasks in the folder `source` (or those named), their YAML written into `folder` with the data file looked for in
+    `data`.
 
     Raises
     ------
@@ -59,10 +60,10 @@ def tasks(data: Path, folder: Path, names: list[str] | None = None) -> list[Task
 
     folder.mkdir(parents=True, exist_ok=True)
     read = []
-    for name in names or sorted(file.stem for file in TASKS.glob("*.yaml")):
-        if not (TASKS / f"{name}.yaml").is_file():
-            raise ManifestError(f"no reference task {name!r}", where="--task", remedy=f"see {TASKS}")
-        content = yaml.safe_load((TASKS / f"{name}.yaml").read_text(encoding="utf-8"))
+    for name in names or sorted(file.stem for file in source.glob("*.yaml")):
+        if not (source / f"{name}.yaml").is_file():
+            raise ManifestError(f"no reference task {name!r}", where="--task", remedy=f"see {source}")
+        content = yaml.safe_load((source / f"{name}.yaml").read_text(encoding="utf-8"))
         content["data"] = str((data / content["data"]).resolve())
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         read.append(Task.read(folder / f"{name}.yaml"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,18 +67,78 @@ def matrix(related: Relatedness, *, title: str = "Correlation of mean trajectori
     values = related.correlation.to_numpy(dtype=float).copy()
     values[np.triu_indices(len(names), 1)] = np.nan
     image = axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1)
-    for i in range(len(names)):
-        for j in range(i):
-            p = float(related.p_adjusted.iloc[i, j])
-            text = "constant" if np.isnan(values[i, j]) else f"{values[i, j]:.2f}\np {p:.2g}"
-            colour = "white" if abs(values[i, j]) > 0.6 else "black"
-            weight = "bold" if p < 0.05 else "normal"
-            axes.text(j, i, text, ha="center", va="center", fontsize=8, fontweight=weight, color=colour)
+    _cells(axes, values, related.p_adjusted.to_numpy(dtype=float), [(i, j) for i in range(len(names)) for j in range(i)])
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_title(title, fontsize=10)
     figure.colorbar(image, ax=axes, label="Pearson correlation")
     return figure
+
+
+def table_of_correlations(r: pd.DataFrame, p: pd.DataFrame, *, title: str = "") -> Figure:
+    """A table of correlations with p-values, bold where significant (figure 2); rows and columns as in the frames."""
+    figure, axes = _figure(2.6 + 0.85 * len(r.columns), 1.2 + 0.45 * len(r))
+    values = r.to_numpy(dtype=float)
+    image = axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    _cells(axes, values, p.to_numpy(dtype=float), list(np.ndindex(*values.shape)))
+    axes.set_xticks(range(len(r.columns)), list(map(str, r.columns)), rotation=30, ha="right")
+    axes.set_yticks(range(len(r)), list(map(str, r.index)))
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(image, ax=axes, label="Pearson correlation")
+    return figure
+
+
+def _cells(axes: Axes, values: np.ndarray, p: np.ndarray, which: Sequence[tuple[int, int]]) -> None:
+    """Write r and p into cells of an image, bold below .05."""
+    for i, j in which:
+        text = "constant" if np.isnan(values[i, j]) else f"{values[i, j]:.2f}\np {p[i, j]:.2g}"
+        colour = "white" if abs(values[i, j]) > 0.6 else "black"
+        weight = "bold" if p[i, j] < 0.05 else "normal"
+        axes.text(j, i, text, ha="center", va="center", fontsize=8, fontweight=weight, color=colour)
+
+
+def by_run(
+    curves: Mapping[str, Mapping[str, np.ndarray]],
+    steps: Mapping[str, np.ndarray],
+    ylabel: str,
+    outcomes: Mapping[str, np.ndarray],
+    *,
+    apart: bool = False,
+) -> Figure:
+    """A panel for each run: one line per name over its training steps, and its fine-tuned outcome in black (figure 1), `apart` on
+    an axis of its own at the right.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    across = min(3, len(curves))
+    down = -(-len(curves) // across)
+    figure = Figure(figsize=(3.3 * across, 2.5 * down + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, (run, own) in enumerate(curves.items()):
+        axes = figure.add_subplot(down, across, place + 1)
+        axes.spines[["top"]].set_visible(False)
+        axes.spines[["right"]].set_visible(apart)
+        for i, (name, values) in enumerate(own.items()):
+            colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+            axes.plot(steps[run], values, label=name, color=colour, marker=marker, markersize=2.5, linewidth=1)
+        second = axes.twinx() if apart else axes
+        second.spines[["top"]].set_visible(False)
+        second.plot(steps[run], outcomes[run], color="black", linewidth=2, label="fine-tuned accuracy" if apart else "fine-tuned")
+        axes.set_xscale("log" if np.min(steps[run]) > 0 else "symlog")
+        axes.set(xlabel="training step" if place + across >= len(curves) else "", ylabel=ylabel if place % across == 0 else "")
+        axes.tick_params(labelsize=7)
+        second.tick_params(labelsize=7)
+        axes.set_title(run, fontsize=8)
+        if place == 0:
+            handles = {**_legend(axes), **_legend(second)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    return figure
+
+
+def _legend(axes: Axes) -> dict[str, Any]:
+    handles, names = axes.get_legend_handles_labels()
+    return dict(zip(names, handles, strict=True))
 
 
 def scatter(points: np.ndarray, labels: Sequence[str], *, title: str, xlabel: str = "axis 1", ylabel: str = "axis 2") -> Figure:

@@ -202,7 +202,9 @@ def _choices(
 
 
 def describe(page: Page, found: PromptStudy, table: pd.DataFrame, *, stem: str = "prompts") -> None:
-    """Add a study of a table to a page; where its rows are the steps of a run also figure 1 of the document, STEM-accuracy."""
+    """Add a study of a table to a page, with figure 2 of the document as STEM-correlations; where its rows are the steps of a run
+    also figure 1, STEM-accuracy.
+    """
     page.text(
         f"{found.checkpoints} checkpoints, {len(found.templates)} templates. r: correlation of the zero-shot score with the",
         "fine-tuned outcome, signed so that positive is as it should be; interval: bootstrap over checkpoints, 95 %; p as if",
@@ -219,6 +221,13 @@ def describe(page: Page, found: PromptStudy, table: pd.DataFrame, *, stem: str =
             f"{stem}-accuracy",
             "Zero-shot accuracy by template, and fine-tuned accuracy, over training.",
         )
+    r, p = (found.correlations.pivot(index="template", columns="measure", values=v) for v in ("r", "p_adjusted"))
+    order = [t for t in (*found.templates, ALL, ENSEMBLE) if t in r.index], [m for m in MEASURES if m in r.columns]
+    page.picture(
+        pictures.table_of_correlations(r.loc[order], p.loc[order]),
+        f"{stem}-correlations",
+        "Correlation of the zero-shot score with the fine-tuned outcome, by template and measure; adjusted p-values.",
+    )
     shown = found.correlations.copy()
     shown["r [95 %]"] = [
         f"{r:.2f} [{a:.2f}, {b:.2f}]" if np.isfinite(r) else "-"
@@ -247,13 +256,20 @@ def describe(page: Page, found: PromptStudy, table: pd.DataFrame, *, stem: str =
     page.table(found.picked.round(2))
 
 
-def _reliability(table: pd.DataFrame) -> str:
-    """How much of the outcomes' spread is not the noise of seeds: no score can correlate with them by more than its root."""
-    outcome = table["outcome"].dropna()
-    text = f"Outcomes: mean {outcome.mean():.3f}, {outcome.min():.3f} to {outcome.max():.3f}"
+def share_of_checkpoints(table: pd.DataFrame) -> float:
+    """How much of the outcomes' variance is not the noise of seeds: no score can correlate with them by more than its root. NaN
+    where no outcome has an `outcome_sd`.
+    """
     if "outcome_sd" not in table or table["outcome_sd"].isna().all():
+        return float("nan")
+    return max(0.0, 1 - float((table["outcome_sd"] ** 2).mean() / table["outcome"].dropna().var(ddof=1)))
+
+
+def _reliability(table: pd.DataFrame) -> str:
+    outcome, share = table["outcome"].dropna(), share_of_checkpoints(table)
+    text = f"Outcomes: mean {outcome.mean():.3f}, {outcome.min():.3f} to {outcome.max():.3f}"
+    if np.isnan(share):
         return text + "."
-    share = max(0.0, 1 - float((table["outcome_sd"] ** 2).mean() / outcome.var(ddof=1)))
     return f"{text}; seeds apart, {share:.2f} of their variance is of the checkpoints, so that r cannot pass {share**0.5:.2f}."
 
 

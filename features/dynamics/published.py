@@ -5,7 +5,7 @@
 
 `pythia`: a long table `release,model,step,shots,task,acc` of evaluations of checkpoints (EleutherAI/pythia, evals/); which tasks
 move together over training, per model and on the mean over models. `cartography`: the coordinates of allenai/cartography; checks
-that they are what our definitions allow, and splits them into regions.
+that they are what our definitions allow, and others do not, and splits them into regions.
 """
 
 from __future__ import annotations
@@ -86,31 +86,69 @@ def _share(tables: list[Relatedness], kind: str) -> float:
     return float(np.mean(values[~np.isnan(values)] < 0.05))
 
 
-def cartography(path: Path | str, epochs: int = 6) -> str:
-    """Markdown: the published coordinates against the limits that our definitions set, and the three regions.
+def attainable(confidence: np.ndarray, right: np.ndarray, epochs: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest population standard deviation that probabilities over epochs can have.
 
-    A mean of probabilities m over E epochs allows a population standard deviation of at most sqrt(m (1 - m)); were the published
-    one the sample's, it could exceed that by sqrt(E / (E - 1)). Of two choices the gold one was chosen where its probability was
-    above a half, so that c right epochs of E allow a confidence of c / 2E to (c + E) / 2E.
+    Parameters
+    ----------
+    confidence : (N,), their mean
+    right : (N,), how many of them are a half or more: of two choices the gold one was chosen there
+
+    Returns
+    -------
+    (N,) and (N,); NaN where no such probabilities have that mean. The least has those on the far side of a half at a half and the
+    rest equal; the greatest, since the sum of squares is convex, has all but one at an end of their range, the right ones first.
+    """
+    mean, count = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
+    wrong, total = epochs - count, np.asarray(confidence, dtype=float) * epochs
+    near, far = np.where(mean >= 0.5, count, wrong), np.where(mean >= 0.5, wrong, count)
+    level = np.divide(total - 0.5 * far, near, out=mean.copy(), where=near > 0)
+    least = np.where(near * far > 0, (far * (0.5 - mean) ** 2 + near * (level - mean) ** 2) / epochs, 0.0)
+    steps = 2 * total - count  # halves above the least sum
+    above, below = np.minimum(steps, count), np.maximum(steps - count, 0)
+    squares = 0.25 * count + 0.75 * np.floor(above) + 0.5 * (above % 1) + 0.25 * (above % 1) ** 2
+    squares += 0.25 * np.floor(below) + 0.25 * (below % 1) ** 2
+    possible = (steps > -1e-9) & (steps < epochs + 1e-9)
+    most = squares / epochs - mean**2
+    return tuple(np.where(possible, np.sqrt(np.maximum(v, 0)), np.nan) for v in (least, most))  # type: ignore[return-value]
+
+
+def cartography(path: Path | str, epochs: int = 6) -> str:
+    """Markdown: the published coordinates against what our definitions allow, and others would, and the three regions.
+
+    Of two choices the gold one was chosen where its probability was above a half, so that c right epochs of E allow a confidence
+    of c / 2E to (c + E) / 2E, and then a variability within `attainable`. Were the published one the sample's standard deviation,
+    or that with the confidence interval that allenai/cartography offers, the population's would be another and have to lie there.
     """
     frame = pd.read_json(path, lines=True)
-    limit = np.sqrt(frame["confidence"] * (1 - frame["confidence"]))
-    outside = int((frame["variability"] > limit + 1e-9).sum())
-    nearest = float((frame["variability"] / limit.where(limit > 0)).max())
-    right = frame["correctness"]
-    odd = (frame["confidence"] < right / (2 * epochs) - 1e-9) | (frame["confidence"] > (right + epochs) / (2 * epochs) + 1e-9)
+    published = frame["variability"].to_numpy(float)
+    definitions = {
+        "population's standard deviation (ours)": published,
+        f"sample's standard deviation (divided by {epochs - 1})": published * np.sqrt((epochs - 1) / epochs),
+        "population's with a confidence interval (`include_ci`)": np.sqrt(
+            (np.sqrt(1 + 4 * published**2 / (epochs - 1)) - 1) * (epochs - 1) / 2
+        ),
+    }
+    low, high = attainable(frame["confidence"].to_numpy(float), frame["correctness"].to_numpy(float), epochs)
+    odd = int(np.isnan(low).sum())
+    outside = {name: int(((v < low - 1e-6) | (v > high + 1e-6)).sum()) for name, v in definitions.items()}
+    longer, _ = attainable(frame["confidence"].to_numpy(float), frame["correctness"].to_numpy(float), epochs + 1)
+    narrow = float(np.nanmedian(high - low))
     named = regions(frame)
     lines = [
         "# Dataset cartography of WinoGrande",
         "",
         f"`python -m features.dynamics.published cartography`: the published coordinates of {len(frame)} examples over {epochs}",
-        "epochs (allenai/cartography). The probabilities that they were made of are not published, so they cannot be computed",
-        "anew; what can be checked is whether they are what our definitions allow:",
+        "epochs (allenai/cartography). The probabilities that they were made of are not published, so the coordinates cannot be",
+        "computed anew. What can be checked of each example is whether any six probabilities at all have its three coordinates.",
         "",
-        f"- variability as the population's standard deviation: {outside} of {len(frame)} above the greatest possible one, the",
-        f"  nearest at {nearest:.3f} of it (a sample's could be at {np.sqrt(epochs / (epochs - 1)):.3f});",
-        f"- correctness as the number of epochs in which the gold probability was above a half: {int(odd.sum())} of",
-        f"  {len(frame)} contradict their confidence.",
+        f"Correctness as the number of epochs in which the gold probability was above a half: {odd} of {len(frame)} contradict",
+        f"their confidence ({int(np.isnan(longer).sum())} would, had there been an epoch more). Given both, the variability can",
+        f"only lie in a range whose width is {narrow:.3f} in the median. Outside it lie, were the published variability the",
+        "",
+        "| definition | examples outside |",
+        "|---|---|",
+        *(f"| {name} | {count} of {len(frame)} |" for name, count in outside.items()),
         "",
         "For one example the six probabilities are known: its coordinates come back in `tests/features/test_dynamics.py`.",
         "",

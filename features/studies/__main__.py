@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from features.errors import ForetuneError
+from features.studies.along import along_page
 from features.studies.material import material
 from features.studies.prompts import prompt_page
 from features.studies.related import related
@@ -19,11 +20,12 @@ def main() -> None:
     """Read the arguments, make the page, write it."""
     parser = argparse.ArgumentParser(prog="python -m features.studies", description="Training dynamics on one's own checkpoints.")
     commands = parser.add_subparsers(dest="study", required=True)
-    for name in ("selection", "relatedness", "prompts", "tasks"):
+    for name in ("selection", "relatedness", "prompts", "prompts-along", "tasks"):
         command = commands.add_parser(name)
         command.add_argument("-o", "--out", type=Path, required=True)
-        if name in ("prompts", "tasks"):
-            command.add_argument("tables", type=Path, nargs="+" if name == "prompts" else 1)
+        command.add_argument("--html", action="store_true", help="the page as one HTML file too, its pictures in it")
+        if name in ("prompts", "prompts-along", "tasks"):
+            command.add_argument("tables", type=Path, nargs=1 if name == "tasks" else "+")
             continue
         if name == "selection":
             command.add_argument("zoo", type=Path)
@@ -46,13 +48,15 @@ def main() -> None:
             page = selection(found, repetitions=given.repetitions, designed=given.designed_on)
         elif given.study == "prompts":
             page = prompt_page(given.tables)
+        elif given.study == "prompts-along":
+            page = along_page(given.tables)
         elif given.study == "tasks":
             page = task_page(given.tables[0])
         else:
             runs = [Zoo.read(path) for path in given.runs]
             pairs = [(one, other) for one, other in given.pair or [("sst2", "imdb")]]
             page = related(runs, given.task, given.store, pairs=pairs, apart=given.apart, figures=given.figures)
-        page.write(given.out, as_html=False)
+        page.write(given.out, as_html=given.html)
     except ForetuneError as error:
         print(f"{error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -73,9 +73,16 @@ def _figures(page: Page, run: str, tasks: Sequence[Trajectories]) -> None:
         pictures.courses(means, steps, "mean loss of the gold answer, nats"), "relatedness-courses", "Figure 3: mean loss."
     )
     page.picture(pictures.matrix(relatedness(means, steps)), "relatedness-matrix", "Figure 4: correlation of mean trajectories.")
-    page.picture(pictures.maps(tasks[:1]), "relatedness-map-one", f"Figure 5: examples of {tasks[0].task}, by class.")
-    page.picture(pictures.maps(tasks[-1:]), "relatedness-map-many", f"Figure 6: examples of {tasks[-1].task}, by class.")
-    page.picture(pictures.maps(tasks[:2]), "relatedness-map-two", f"Figure 7: {tasks[0].task} and {tasks[1].task} together.")
+    many = [t for t in tasks if len(set(t.labels)) > 2]
+    maps = [("5", tasks[:1]), *(("6", [t]) for t in many), ("7", tasks[:2])]
+    for number, shown in [*maps, *([("7", many)] if len(many) > 1 else [])]:
+        names = [t.task for t in shown]
+        together = " together" if len(shown) > 1 else ""
+        page.picture(
+            pictures.maps(shown),
+            f"relatedness-map-{'-'.join(names)}",
+            f"Figure {number}: examples of {' and '.join(names)}{together}, by class.",
+        )
     page.picture(pictures.degrees(tasks), "relatedness-degrees", "Figure 8: agreement of polynomial distances with exact ones.")
     rows = []
     for t in tasks:

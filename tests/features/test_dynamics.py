@@ -14,7 +14,7 @@ from scipy import stats
 from features.dynamics.cartography import AMBIGUOUS, EASY, HARD, coordinates, read_dynamics, read_trainer_state, regions
 from features.dynamics.curves import course, power_law
 from features.dynamics.points import against_labels, agreement, cluster, coefficients, correlations, scaling, standardised
-from features.dynamics.published import TASKS, cartography, pythia
+from features.dynamics.published import TASKS, attainable, cartography, pythia
 from features.dynamics.relatedness import detrended, effective_size, holm, p_value, relatedness
 from features.dynamics.trajectories import Trajectories
 from features.errors import DataError
@@ -272,8 +272,38 @@ def test_published_tables_go_through_the_same_code(tmp_path) -> None:
         pythia(path)
 
 
-def test_published_coordinates_are_checked_against_what_a_standard_deviation_can_be(tmp_path) -> None:
+def test_the_attainable_variability_is_met_and_never_passed() -> None:
+    rng = np.random.default_rng(0)
+    for epochs in (2, 3, 6):
+        right = rng.integers(0, epochs + 1, size=400)
+        high = np.arange(epochs) < right[:, None]
+        drawn = np.where(high, rng.uniform(0.5, 1, high.shape), rng.uniform(0, 0.5, high.shape))
+        ends = np.where(high, rng.choice([0.5, 1], high.shape), rng.choice([0, 0.5], high.shape))
+        p = np.where(rng.random(high.shape) < 0.5, drawn, ends)
+        least, most = attainable(p.mean(axis=1), right, epochs)
+        assert (p.std(axis=1) >= least - 1e-7).all()
+        assert (p.std(axis=1) <= most + 1e-7).all()
+    for p, right, end in (
+        ([0.5, 0.5, 0.9, 0.9], 2, 0),
+        ([0.2, 0.2, 0.5, 0.5], 2, 0),
+        ([0.8, 0.8, 0.8, 0.8], 4, 0),
+        ([1, 1, 0.7, 0], 3, 1),
+        ([1, 0.5, 0.3, 0], 1, 1),
+    ):
+        found = attainable(np.array([np.mean(p)]), np.array([right]), 4)[end]
+        assert found[0] == pytest.approx(np.std(p), abs=1e-7)
+    assert np.isnan(attainable(np.array([0.9]), np.array([1]), 6)).all()
+
+
+def test_published_coordinates_are_checked_against_what_each_definition_allows(tmp_path) -> None:
     path = tmp_path / "map.jsonl"
-    rows = [{"confidence": 0.5, "variability": 0.5, "correctness": 3}, {"confidence": 0.9, "variability": 0.31, "correctness": 6}]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    assert "standard deviation: 1 of 2 above" in cartography(path, epochs=6)
+    p = np.array([[0.5, 0.5, 0.5, 0.9, 0.9, 0.9], [0.9, 0.95, 0.6, 0.8, 0.7, 0.99]])  # the first can vary no less than it does
+    frame = coordinates(p.T, p.T > 0.5)
+    frame.to_json(path, orient="records", lines=True)
+    text = cartography(path, epochs=6)
+    assert "0 of 2 contradict" in text
+    assert "| population's standard deviation (ours) | 0 of 2 |" in text
+    assert "| sample's standard deviation (divided by 5) | 1 of 2 |" in text
+    assert "(`include_ci`) | 1 of 2 |" in text
+    frame.assign(correctness=[1, 6]).to_json(path, orient="records", lines=True)
+    assert "1 of 2 contradict" in cartography(path, epochs=6)

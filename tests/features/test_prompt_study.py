@@ -72,7 +72,7 @@ def test_the_page_has_the_table_and_over_a_run_the_figure(tmp_path: Path) -> Non
     page = Page("Prompts")
     describe(page, study(rows, repetitions=5), rows)
     names = {p.name for p in page.write(tmp_path / "report.md")}
-    assert names == {"report.md", "report.html", "prompts-accuracy.png"}
+    assert names == {"report.md", "report.html", "prompts-accuracy.png", "prompts-correlations.png"}
     assert "| nll | this |" in (tmp_path / "report.md").read_text()
 
 
