@@ -2,7 +2,8 @@
 
     python -m training.along trajectories/A.yaml trajectories/B.yaml ... -o DIR --tasks DIR --task sst2
 
-writes DIR/TASK.csv, one row for each checkpoint of each run, for `python -m features.studies prompts-along`. The fine-tuning is
+writes DIR/TASK.csv, one row for each checkpoint of each run, for `python -m features.studies prompts-along` (with --metric M
+DIR/TASK-M.csv, by another metric of the same fine-tunings). The fine-tuning is
 that of the reference zoo (`training.reference.FINETUNING`), on `training/recipes/tasks/TASK.yaml`; the templates are those of
 `training/recipes/templates/TASK.yaml`, on examples that no outcome is measured on. Each answer and each fine-tuning is on disk
 before the next begins, and the table is written again after each run: stop it when you like, start it again with the same words.
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "recipes" / "templates"
 
 
-def measure(runs: Sequence[Path | str], task: str, data: Path, out: Path, *, seeds: int = 3, limit: int = 500) -> pd.DataFrame:
-    """The table of one task over the checkpoints of some runs; DIR/TASK.csv is written after each run.
+def measure(
+    runs: Sequence[Path | str], task: str, data: Path, out: Path, *, seeds: int = 3, metric: str = "", limit: int = 500
+) -> pd.DataFrame:
+    """The table of one task over the checkpoints of some runs; it is written after each run.
 
     Parameters
     ----------
@@ -36,6 +39,7 @@ def measure(runs: Sequence[Path | str], task: str, data: Path, out: Path, *, see
     data : folder of the tasks' data files
     out : folder of the table, the task files and the two stores
     seeds : fine-tunings of each checkpoint
+    metric : one of `training.measurement.METRICS`; empty for the task's usual one
     limit : examples that a checkpoint is asked at most
 
     Raises
@@ -60,7 +64,7 @@ def measure(runs: Sequence[Path | str], task: str, data: Path, out: Path, *, see
             run,
             tuned,
             seeds=seeds,
-            metric=reference.METRICS.get(task, "auto"),
+            metric=metric or reference.METRICS.get(task, "auto"),
             store=out / "outcomes.db",
             device="cpu",
             progress=False,
@@ -70,9 +74,10 @@ def measure(runs: Sequence[Path | str], task: str, data: Path, out: Path, *, see
         if failed:
             raise DataError(failed[0], where=run.name, remedy="a run is studied whole: mend or leave out that checkpoint")
         tables.append(join(told.rows, outcomes))
-        draft = out / f".{task}.csv.{os.getpid()}"
+        name = f"{task}-{metric}.csv" if metric else f"{task}.csv"
+        draft = out / f".{name}.{os.getpid()}"
         pd.concat(tables, ignore_index=True).to_csv(draft, index=False)
-        os.replace(draft, out / f"{task}.csv")
+        os.replace(draft, out / name)
         mean = outcomes.groupby("checkpoint", sort=False)["outcome"].mean()
         print(f"{run.name}: {len(mean)} checkpoints, {mean.min():.3f} to {mean.max():.3f}", file=sys.stderr, flush=True)
     return pd.concat(tables, ignore_index=True)
@@ -86,10 +91,11 @@ def main() -> None:
     parser.add_argument("--tasks", type=Path, required=True, help="folder of the tasks' data files")
     parser.add_argument("--task", action="append", help="a reference task that has templates; may be given several times")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--metric", default="", help="of the outcome: accuracy, gold_loglikelihood, ... (default: the task's)")
     given = parser.parse_args()
     try:
         for task in given.task or ["sst2"]:
-            measure(given.runs, task, given.tasks, given.out, seeds=given.seeds)
+            measure(given.runs, task, given.tasks, given.out, seeds=given.seeds, metric=given.metric)
     except ForetuneError as error:
         print(f"{error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -124,9 +124,12 @@ def by_run(
             axes.plot(steps[run], values, label=name, color=colour, marker=marker, markersize=2.5, linewidth=1)
         second = axes.twinx() if apart else axes
         second.spines[["top"]].set_visible(False)
-        second.plot(steps[run], outcomes[run], color="black", linewidth=2, label="fine-tuned accuracy" if apart else "fine-tuned")
+        second.plot(
+            steps[run], outcomes[run], color="black", linewidth=2, label="fine-tuned (right axis)" if apart else "fine-tuned"
+        )
         axes.set_xscale("log" if np.min(steps[run]) > 0 else "symlog")
-        axes.set(xlabel="training step" if place + across >= len(curves) else "", ylabel=ylabel if place % across == 0 else "")
+        axes.set_xlabel("training step" if place + across >= len(curves) else "", fontsize=8)
+        axes.set_ylabel(ylabel if place % across == 0 else "", fontsize=8)
         axes.tick_params(labelsize=7)
         second.tick_params(labelsize=7)
         axes.set_title(run, fontsize=8)
@@ -166,7 +169,7 @@ def maps(tasks: Sequence[Trajectories], *, most: int = 1500, seed: int = 0) -> F
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, size=most, replace=False))
     points = scaling(correlations(losses[:, chosen]))
     return scatter(
-        points, [labels[i] for i in chosen], title=" and ".join(t.task for t in tasks) + ": examples by their training dynamics"
+        points, [labels[i] for i in chosen], title=" and ".join(t.task for t in tasks) + ":\nexamples by their training dynamics"
     )
 
 

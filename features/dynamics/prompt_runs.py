@@ -212,6 +212,7 @@ def _summary(choices: pd.DataFrame) -> pd.DataFrame:
         compared = {"accuracy": own} | ({"over_mean": own - wide.loc[measure, ALL]} if measure else {})
         for name, values in compared.items():
             mean, low, high, _ = over_runs(values.to_numpy(float))
+            low, high = np.clip([low, high], -1.0 if name == "over_mean" else 0.0, 1.0)  # of two runs, t knows no bounds
             cells |= {name: mean, f"{name}_low": low, f"{name}_high": high}
         rows.append(cells)
     return pd.DataFrame(rows)

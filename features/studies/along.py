@@ -17,8 +17,8 @@ NAMES = {"acc": "accuracy", "nll": "log-likelihood of the gold answer", "prob": 
 
 
 def along_page(tables: Sequence[Path]) -> Page:
-    """The page: each task of each table (of `python -m training.along`) with figures 1 and 2 of the document, a panel or a column
-    for each run.
+    """The page: each table (of one task, from `python -m training.along`) a section named as its file, with figures 1 and 2 of
+    the document, a panel or a column for each run.
     """
     page = Page("Do zero-shot prompts follow the fine-tuned outcome along a run of pre-training?")
     page.text(
@@ -26,12 +26,11 @@ def along_page(tables: Sequence[Path]) -> Page:
         "zero-shot under six verbalised templates and really fine-tuned; there 29 checkpoints of one run on SST-2, r from -.184",
         "to .502, one of six below p = .01. Here several runs: what holds on one can be looked for on the others, and a template",
         "can be chosen on runs that it is not judged on. r: correlation over the checkpoints of a run, signed so that positive",
-        "is as it should be. A dash: the score is the same at every checkpoint.",
+        "is as it should be. A dash: the score is the same at every checkpoint, as is an accuracy where one answer is always",
+        "given.",
     )
     for path in tables:
-        frame = pd.read_csv(path)
-        for task, rows in frame.groupby("task", sort=False):
-            _section(page, str(task), along(rows))
+        _section(page, path.stem, along(pd.read_csv(path)))
     return page
 
 
@@ -76,15 +75,16 @@ def _section(page: Page, task: str, found: PromptRuns) -> None:
 
 def _figures(page: Page, task: str, found: PromptRuns) -> None:
     outcomes = {run: s.outcome for run, s in found.scores.items()}
-    for measure, label, apart in (("acc", "accuracy", False), ("nll", "loss of the gold answer, nats", True)):
+    far = min(float(o.min()) for o in outcomes.values()) < 0  # an outcome that is no accuracy
+    for measure, label, unit, apart in (("acc", "accuracy", "", far), ("nll", "loss of the gold answer", ", nats", True)):
         curves = {
             run: {t: MEASURES[measure] * v for t, v in s.named(measure).items() if t in found.templates}
             for run, s in found.scores.items()
         }
         page.picture(
-            pictures.by_run(curves, found.steps, label, outcomes, apart=apart),
+            pictures.by_run(curves, found.steps, label + unit, outcomes, apart=apart),
             f"prompts-along-{task}-{measure}",
-            f"Figure 1, {task}: zero-shot {label} by template, and fine-tuned accuracy, over the training of each run.",
+            f"Figure 1, {task}: zero-shot {label} by template, and the fine-tuned outcome, over the training of each run.",
         )
     kept = found.correlations[(found.correlations["trend"] == "kept") & (found.correlations["measure"] == "acc")]
     order = [t for t in (*found.templates, ALL, ENSEMBLE) if t in set(kept["template"])]
@@ -92,7 +92,7 @@ def _figures(page: Page, task: str, found: PromptRuns) -> None:
     page.picture(
         pictures.table_of_correlations(r, p),
         f"prompts-along-{task}-correlations",
-        f"Figure 2, {task}: correlation of zero-shot with fine-tuned accuracy along each run; adjusted p-values.",
+        f"Figure 2, {task}: correlation of zero-shot accuracy with the fine-tuned outcome along each run; adjusted p-values.",
     )
 
 
@@ -175,8 +175,9 @@ def said(found: PromptRuns) -> str:
     chosen = found.summary[found.summary["method"] == CHOSEN]
     later = found.summary[found.summary["method"] == LATER].iloc[0]
     alone, counted, corrected = (int((own[name] < 0.05).sum()) for name in ("p", "p_effective", "p_adjusted"))
+    up = int((found.runs["last"] > found.runs["first"]).sum())
     text = [
-        "What it says.",
+        f"What it says. The last checkpoint fine-tunes better than the first on {up} of {len(found.runs)} runs.",
         f"By accuracy, r from {accuracy['r'].min():.2f} to {accuracy['r'].max():.2f} over the templates and runs; by any measure",
         f"{alone} of {len(own)} are significant (p < .05) one by one, {counted} once autocorrelation is counted,",
         f"{corrected} after correction for the tests of their run.",

@@ -44,8 +44,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(reference.FINETUNING, "epochs", 1)
     monkeypatch.setitem(reference.FINETUNING, "max_length", 32)
-    # an accuracy of forty examples is often the same twice
-    monkeypatch.setitem(reference.METRICS, "sst2", "gold_loglikelihood")
 
 
 @pytest.mark.usefixtures("short")
@@ -54,9 +52,10 @@ def test_runs_are_asked_and_fine_tuned_once_and_the_page_has_the_figures(
 ) -> None:
     out = home / "out"
     words = ["along", *(str(home / f"{run}.yaml") for run in "ab"), "-o", str(out), "--tasks", str(home), "--seeds", "1"]
+    words += ["--metric", "gold_loglikelihood"]  # an accuracy of forty examples is often the same twice
     monkeypatch.setattr(sys, "argv", words)
     along.main()
-    table = pd.read_csv(out / "sst2.csv")
+    table = pd.read_csv(out / "sst2-gold_loglikelihood.csv")
     assert table[["family", "step"]].values.tolist() == [[run, step] for run in "ab" for step in STEPS]
     assert table["outcome"].nunique() > 6
     assert {"prompt_nll_it-great", "prompt_acc_this-positive", "prompt_acc_ensemble"} <= set(table.columns)
@@ -64,17 +63,19 @@ def test_runs_are_asked_and_fine_tuned_once_and_the_page_has_the_figures(
         patch.setattr("training.finetune._one", lambda *given: pytest.fail("fine-tuned again"))
         patch.setattr("features.prompts.answer", lambda *given, **named: pytest.fail("asked again"))
         along.main()
-    pd.testing.assert_frame_equal(pd.read_csv(out / "sst2.csv"), table)
+    pd.testing.assert_frame_equal(pd.read_csv(out / "sst2-gold_loglikelihood.csv"), table)
     page = home / "page" / "prompts_along.md"
-    monkeypatch.setattr(sys, "argv", ["studies", "prompts-along", str(out / "sst2.csv"), "-o", str(page), "--html"])
+    monkeypatch.setattr(
+        sys, "argv", ["studies", "prompts-along", str(out / "sst2-gold_loglikelihood.csv"), "-o", str(page), "--html"]
+    )
     studies.main()
     assert not capsys.readouterr().out
-    pictures = {f"prompts-along-sst2-{name}.png" for name in ("acc", "nll", "correlations")}
+    pictures = {f"prompts-along-sst2-gold_loglikelihood-{name}.png" for name in ("acc", "nll", "correlations")}
     assert {p.name for p in page.parent.iterdir()} == {"prompts_along.md", "prompts_along.html", *pictures}
     assert all(5_000 < (page.parent / name).stat().st_size < 150_000 for name in pictures)
     assert page.with_suffix(".html").read_text().count("data:image/png;base64,") == 3
     text = page.read_text()
-    assert "## sst2: 2 runs, 6 checkpoints each" in text
+    assert "## sst2-gold_loglikelihood: 2 runs, 6 checkpoints each" in text
     assert text.count("\n| this-good |") == 2  # once for each run
     assert text.count("; the later checkpoint puts 0.") == 1
 
