@@ -75,15 +75,26 @@ def matrix(related: Relatedness, *, title: str = "Correlation of mean trajectori
     return figure
 
 
-def table_of_correlations(r: pd.DataFrame, p: pd.DataFrame, *, title: str = "") -> Figure:
-    """A table of correlations with p-values, bold where significant (figure 2); rows and columns as in the frames."""
-    figure, axes = _figure(2.6 + 0.85 * len(r.columns), 1.2 + 0.45 * len(r))
-    values = r.to_numpy(dtype=float)
-    image = axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
-    _cells(axes, values, p.to_numpy(dtype=float), list(np.ndindex(*values.shape)))
-    axes.set_xticks(range(len(r.columns)), list(map(str, r.columns)), rotation=30, ha="right")
-    axes.set_yticks(range(len(r)), list(map(str, r.index)))
-    axes.set_title(title, fontsize=10)
+def table_of_correlations(
+    found: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], by: str, *, title: str = ""
+) -> Figure:
+    """A table of correlations with p-values, bold where significant (figure 2).
+
+    Parameters
+    ----------
+    found : one row per cell: `template`, the column named `by`, `r` and `p_adjusted`; what it does not have is left blank
+    rows, columns : templates and values of `by`, in the order in which they are shown
+    """
+    cells = found.set_index(["template", by])[["r", "p_adjusted"]].sort_index()
+    which = [(i, j) for i, t in enumerate(rows) for j, c in enumerate(columns) if (t, c) in cells.index]
+    r, p = np.full((2, len(rows), len(columns)), np.nan)
+    for i, j in which:
+        r[i, j], p[i, j] = cells.loc[(rows[i], columns[j])]
+    figure, axes = _figure(2.6 + 0.85 * len(columns), 1.2 + 0.45 * len(rows))
+    image = axes.imshow(r, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    _cells(axes, r, p, which)
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+    axes.set_yticks(range(len(rows)), rows)
     figure.colorbar(image, ax=axes, label="Pearson correlation")
     return figure
 

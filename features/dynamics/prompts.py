@@ -221,10 +221,10 @@ def describe(page: Page, found: PromptStudy, table: pd.DataFrame, *, stem: str =
             f"{stem}-accuracy",
             "Zero-shot accuracy by template, and fine-tuned accuracy, over training.",
         )
-    r, p = (found.correlations.pivot(index="template", columns="measure", values=v) for v in ("r", "p_adjusted"))
-    order = [t for t in (*found.templates, ALL, ENSEMBLE) if t in r.index], [m for m in MEASURES if m in r.columns]
+    told = found.correlations
+    rows = [t for t in (*found.templates, ALL, ENSEMBLE) if t in set(told["template"])]
     page.picture(
-        pictures.table_of_correlations(r.loc[order], p.loc[order]),
+        pictures.table_of_correlations(told, rows, list(told["measure"].unique()), "measure"),
         f"{stem}-correlations",
         "Correlation of the zero-shot score with the fine-tuned outcome, by template and measure; adjusted p-values.",
     )

@@ -88,9 +88,8 @@ def _figures(page: Page, task: str, found: PromptRuns) -> None:
         )
     kept = found.correlations[(found.correlations["trend"] == "kept") & (found.correlations["measure"] == "acc")]
     order = [t for t in (*found.templates, ALL, ENSEMBLE) if t in set(kept["template"])]
-    r, p = (kept.pivot(index="template", columns="run", values=v).loc[order, list(found.steps)] for v in ("r", "p_adjusted"))
     page.picture(
-        pictures.table_of_correlations(r, p),
+        pictures.table_of_correlations(kept, order, list(found.steps), "run"),
         f"prompts-along-{task}-correlations",
         f"Figure 2, {task}: correlation of zero-shot accuracy with the fine-tuned outcome along each run; adjusted p-values.",
     )
