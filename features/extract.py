@@ -19,7 +19,7 @@ from features.configuration import metadata
 from features.corpora import Corpora
 from features.errors import CheckpointError, UnknownNameError
 from features.manifest import closest
-from features.measuring import Job, Measured, digest_of, dtype_name, key_of, measure, units
+from features.measuring import Job, Measured, check_place, digest_of, dtype_name, key_of, measure, units
 from features.registry import EXTRACTORS, Extractor, Selection, Session, select
 from features.rows import FEATURE_COLUMNS, Feature
 from features.store import FeatureStore
@@ -120,6 +120,7 @@ def extract(
     zoo, read, selection = prepared(zoo, tasks, features, examples, limit)
     kept = store if isinstance(store, FeatureStore) else FeatureStore(store)
     runner = _backend(backend, workers, device)
+    check_place(device, dtype, here=not runner.remote)
     for named in {*trust_remote_code, *allow_pickle}:
         zoo[named]
     corpora = Corpora(zoo.corpora)

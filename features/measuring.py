@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from features.corpora import Corpora
-from features.errors import ForetuneError, StoreError
+from features.errors import ForetuneError, StoreError, UserError
 from features.registry import Extractor, Selection, Session
 from features.registry import load as load_extractor
 from features.rows import Feature
 from features.store import Arrays, FeatureStore, Key
 from features.tasks import Task
 from features.zoo import Checkpoint
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,28 @@ class Relay:
 
     def put(self, key: Key, rows: Sequence[Feature], arrays: Arrays | None = None) -> None:
         return None
+
+
+def check_place(device: str, dtype: str, *, here: bool) -> None:
+    """Refuse a device or dtype that there is not, before anything is loaded; `here` asks this machine for its CUDA devices.
+
+    Raises
+    ------
+    UserError : names the option and what can be given
+    """
+    if dtype_name(dtype, "cpu") not in DTYPES:
+        raise UserError(f"no dtype named {dtype!r}", where="--dtype", remedy=f"use auto, {', '.join(DTYPES)}")
+    if device in ("auto", "cpu"):
+        return
+    import torch
+
+    try:
+        asked = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"no device named {device!r}", where="--device", remedy="use auto, cpu, cuda or cuda:1") from None
+    count = torch.cuda.device_count() if here else 0
+    if here and asked.type == "cuda" and (asked.index or 0) >= count:
+        raise UserError(f"{device!r} is not there: {count} CUDA device(s)", where="--device", remedy="use auto or cpu")
 
 
 def dtype_name(dtype: str, device: str) -> str:

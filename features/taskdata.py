@@ -54,7 +54,7 @@ def read_rows(path: Path, *, split: str = "") -> list[Row]:
         else:
             text = raw.decode("utf-8-sig")
             found = (
-                _delimited(text, path, "\t" if ending == ".tsv" else ",")
+                _delimited(text, path, "\t" if ending == ".tsv" else _delimiter(text))
                 if ending in (".csv", ".tsv")
                 else _json(text, path, ending)
             )
@@ -75,6 +75,12 @@ def read_rows(path: Path, *, split: str = "") -> list[Row]:
 def _split(fields: Mapping[str, Any]) -> str:
     value = fields.get("split")
     return str(value).strip().lower() if value not in (None, "") else ""
+
+
+def _delimiter(text: str) -> str:
+    """What separates the names of a CSV file's header: that which stands there most (many spreadsheets write semicolons)."""
+    header = text.lstrip("\r\n").split("\n", 1)[0]
+    return max(",;\t", key=header.count)
 
 
 def _delimited(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, str, dict[str, Any]]]:

@@ -97,9 +97,8 @@ def result(
         mean["ltc"]["against_best_single"] = {"difference": gain, "ci95": bounds}
         if bounds[0] is None or bounds[0] <= 0:
             shown = "" if bounds[0] is None else f", 95 % interval [{bounds[0]:+.3f}, {bounds[1]:+.3f}]"
-            found = "are too few to show" if gain > 0 else "do not show"
             notes.append(
-                f"{len(np.unique(groups))} groups of checkpoints {found} that ltc beats the best single feature "
+                f"{len(np.unique(groups))} groups of checkpoints are too few to show that ltc beats the best single feature "
                 f"(difference {gain:+.3f}{shown})"
             )
     _error_reduction(df, per_task, mean, judged, columns)

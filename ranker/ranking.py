@@ -5,7 +5,7 @@ References: Bradley and Terry 1952; D. Hunter, MM algorithms for generalized Bra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,10 @@ class Ranking:
     top_k : the k of ``p_top_k``
     exact : whether scores come from all pairs; else from comparisons with a spread of anchors
     notes : features that were ignored, missing or unlike the training ones
+
+    Notes
+    -----
+    A ranking is the sequence of its rows: ``ranking[0]`` is the best one, ``for row in ranking`` goes from best to worst.
     """
 
     rows: list[dict[str, Any]]
@@ -36,6 +40,15 @@ class Ranking:
 
     def to_dict(self) -> dict[str, Any]:
         return {"ranking": self.rows}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        return self.rows[place]
 
 
 MOST_TIED = 50

@@ -18,8 +18,13 @@ def frame(X: pd.DataFrame | Floats, names: Sequence[str] | None = None) -> pd.Da
     values = np.asarray(X)
     if values.ndim != 2:
         raise DataError(f"shape {values.shape}", where="X", remedy="give a table: one row per checkpoint, one column per feature")
-    columns = list(names) if names is not None and len(names) == values.shape[1] else [f"x{i}" for i in range(values.shape[1])]
-    return pd.DataFrame(values, columns=columns)
+    if names is not None and len(names) != values.shape[1]:
+        raise DataError(
+            f"{values.shape[1]} columns, where the ranker was fitted on {len(names)}",
+            where="X",
+            remedy="give the same columns in the same order, or a DataFrame that names them",
+        )
+    return pd.DataFrame(values, columns=list(names) if names is not None else [f"x{i}" for i in range(values.shape[1])])
 
 
 def vector(values: Any, n: int, name: str) -> Floats:

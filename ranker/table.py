@@ -188,7 +188,17 @@ def widen(features_long: pd.DataFrame, tasks: Sequence[str] | None = None, where
 
 
 def join(features_long: pd.DataFrame, outcomes_long: pd.DataFrame) -> pd.DataFrame:
-    """Features and outcomes as one comparison table, checked.
+    """Features and outcomes as one comparison table: `merge`, checked.
+
+    Raises
+    ------
+    DataError : as `merge` and `check` raise it
+    """
+    return check(merge(features_long, outcomes_long), where="features joined with outcomes")
+
+
+def merge(features_long: pd.DataFrame, outcomes_long: pd.DataFrame) -> pd.DataFrame:
+    """Features and outcomes as rows of a comparison table, which alone may be too few to compare.
 
     Seeds of one (task, checkpoint) are averaged; ``outcome_sd`` is the standard error of that average (spread over seeds divided
     by the root of their number), left empty for a single seed. Rows with an error are left out. Checkpoints are matched by zoo
@@ -235,7 +245,7 @@ def join(features_long: pd.DataFrame, outcomes_long: pd.DataFrame) -> pd.DataFra
             where="features and outcomes",
             remedy="check that both files name the same checkpoints, tasks and zoo",
         )
-    return check(merged, where="features joined with outcomes")
+    return merged
 
 
 def describe(df: pd.DataFrame) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def _of_zoo(settings: Settings, revision: int) -> Book:
     names = [c.name for c in zoo.checkpoints]
     task_names = [t.name for t in tasks]
     rows = stored(zoo, tasks, store=settings.store, limit=settings.limit)
-    catalogue = Catalogue.of_features(rows, zoo.name, task_names, names)
+    catalogue = Catalogue.of_features(rows, zoo, task_names)
     if settings.table is not None:
         known = Catalogue.of_table(read_known(settings.table), zoo.name)
         catalogue = Catalogue(

@@ -14,6 +14,8 @@ from features.errors import DataError, UnknownNameError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from features.zoo import Zoo
+
 # Columns of a comparison table that are neither features nor configurations.
 BOOKKEEPING = ("task", "checkpoint", "outcome", "outcome_sd", "zoo", "group")
 
@@ -134,15 +136,24 @@ class Catalogue:
         return cls(name, tables, outcomes, tuple(dict.fromkeys(frame["checkpoint"].astype(str))))
 
     @classmethod
-    def of_features(cls, rows: pd.DataFrame, name: str, tasks: Sequence[str], checkpoints: Sequence[str]) -> Catalogue:
-        """From long feature rows (FEATURE_COLUMNS): a checkpoint's own features are repeated for each of `tasks`."""
+    def of_features(cls, rows: pd.DataFrame, zoo: Zoo, tasks: Sequence[str]) -> Catalogue:
+        """From long feature rows (FEATURE_COLUMNS) of `zoo`: a checkpoint's own features are repeated for each of `tasks`.
+
+        A checkpoint of which nothing was measured is known by name alone: what its manifest says of it is no reason to rank it.
+        """
+        from features.configuration import metadata
         from ranker.table import widen
 
+        said = {(c.name, row.name) for c in zoo.checkpoints for row in metadata(c)}
+        given = zip(rows["checkpoint"], rows["name"], rows["error"].fillna(""), strict=True)
+        measured = {name for name, feature, error in given if not error and (name, feature) not in said}
+        rows = rows[rows["checkpoint"].isin(measured)]
+        names = [c.name for c in zoo.checkpoints]
         wide = widen(rows, tasks=list(tasks)) if len(rows) else None
         if wide is None or not len(wide):
-            return cls(name, {}, {}, tuple(checkpoints))
-        found = cls.of_table(wide, name)
-        return cls(name, found.tables, {}, tuple(dict.fromkeys([*checkpoints, *found.checkpoints])))
+            return cls(zoo.name, {}, {}, tuple(names))
+        found = cls.of_table(wide, zoo.name)
+        return cls(zoo.name, found.tables, {}, tuple(dict.fromkeys([*names, *found.checkpoints])))
 
     def table(self, task: str | None) -> pd.DataFrame:
         """Rows of one task, indexed by checkpoint.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,13 +26,13 @@ from serving.console import (
     need_tasks,
     root,
     say,
+    store_path,
     table,
     writable,
     zoo_and_tasks,
 )
 
 if TYPE_CHECKING:
-    from features.extract import ExtractReport
     from features.tasks import Task
     from features.zoo import Zoo
     from serving.catalogue import Catalogue
@@ -74,9 +75,10 @@ def rank(
     \b
     Example:
       foretune rank zoo.yaml --task films.yaml --html report.html
-      foretune rank zeng2025 --task cms
+      foretune rank zeng2025 --task sft_cms
     """
     from serving import answers, html_report, report
+    from serving.catalogue import Catalogue, read_known
     from serving.champion import current
 
     if out is not None:
@@ -90,11 +92,12 @@ def rank(
         zoo, tasks = zoo_and_tasks(Path(source), task, only=True)
         need_tasks(tasks, Path(source))
         extracted = measured(zoo, tasks, features, backend, None, device, dtype, limit, examples, trust, pickle, store)
-        catalogue = _catalogue(zoo, tasks, extracted)
+        catalogue = Catalogue.of_features(extracted.rows, zoo, [t.name for t in tasks])
+        if extracted.failed and (not catalogue.tables or min(map(len, catalogue.tables.values())) < 2):
+            record(extracted, features=features or "default", dtype=dtype, backend=backend, limit=limit)
+            complain(extracted, source)
         chosen = list(catalogue.tables)
     else:
-        from serving.catalogue import Catalogue, read_known
-
         catalogue = Catalogue.of_table(read_known(source), Path(source).stem)
         chosen = list(task) if task else list(catalogue.tables)
     snapshot = current(root(), warn=say)
@@ -127,12 +130,6 @@ def rank(
 
 def _is_zoo(source: str) -> bool:
     return source.lower().endswith((".yaml", ".yml"))
-
-
-def _catalogue(zoo: Zoo, tasks: Sequence[Task], report: ExtractReport) -> Catalogue:
-    from serving.catalogue import Catalogue
-
-    return Catalogue.of_features(report.rows, zoo.name, [t.name for t in tasks], [c.name for c in zoo.checkpoints])
 
 
 def _pairs(snapshot: Any, catalogue: Any, rankings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -187,22 +184,26 @@ def compare(
 ) -> None:
     """Which of two will be better, how sure, and why.
 
+    Without --table and --zoo, what was measured here before and is kept in MLflow answers.
+
     \b
     Example:
       foretune compare small large --task films.yaml --zoo zoo.yaml
-      foretune compare 1 15 --task cms --table zeng2025
+      foretune compare model-01 model-15 --task sft_cms --table zeng2025
     """
     from serving import answers
     from serving.catalogue import Catalogue, read_known
     from serving.champion import current
+    from serving.remembered import both
 
-    if (table_ is None) == (zoo is None):
-        raise UserError("name the place that knows both checkpoints", remedy="give exactly one of --table TABLE and --zoo ZOO")
+    if table_ is not None and zoo is not None:
+        raise UserError("--table and --zoo exclude each other", remedy="give the one that knows both checkpoints")
+    name, extracted = task, None
     if table_ is not None:
         catalogue = Catalogue.of_table(read_known(table_), Path(table_).stem)
-        name, extracted = task, None
+    elif zoo is None:
+        catalogue = both(root(), a, b)
     else:
-        assert zoo is not None
         manifest, tasks = zoo_and_tasks(zoo, [task] if task else None, only=True)
         need_tasks(tasks, zoo)
         for checkpoint in (a, b):
@@ -212,14 +213,32 @@ def compare(
                     where=str(zoo),
                     remedy=f"one of: {', '.join(c.name for c in manifest.checkpoints)}",
                 )
-        extracted = measured(manifest, tasks, None, "inline", None, device, dtype, limit, None, None, None, store)
-        catalogue = _catalogue(manifest, tasks, extracted)
+        pair = dataclasses.replace(manifest, checkpoints=tuple(c for c in manifest.checkpoints if c.name in (a, b)))
+        extracted = measured(pair, tasks, None, "inline", None, device, dtype, limit, None, None, None, store)
+        catalogue = _of_store(manifest, tasks, limit, dtype, store)
+        if not catalogue.tables or not all({a, b} <= set(known.index) for known in catalogue.tables.values()):
+            complain(extracted, str(zoo))
         name = next(iter(catalogue.tables)) if len(catalogue.tables) == 1 else task
     snapshot = current(root(), warn=say)
     result = answers.compare_known(snapshot, catalogue, name, a, b)
     emit(result, as_json=as_json, text=_verdict(result))
     if extracted is not None:
         record(extracted, features="default", dtype=dtype, backend="inline", limit=limit)
+
+
+def _of_store(zoo: Zoo, tasks: Sequence[Task], limit: int | None, dtype: str, store: Path | None) -> Catalogue:
+    """All of a zoo that is measured by now: what a checkpoint is like is said beside the others."""
+    from features.extract import LIMIT, stored
+    from serving.catalogue import Catalogue
+
+    rows = stored(
+        zoo,
+        tasks,
+        store=store_path(store),
+        limit=LIMIT if limit is None else limit,
+        dtype=None if dtype == "auto" else dtype,
+    )
+    return Catalogue.of_features(rows, zoo, [t.name for t in tasks])
 
 
 SHOWN = 6  # reasons, and features not measured, that a person is shown; --json has them all

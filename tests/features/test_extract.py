@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 import features.model
-from features.errors import DataError, ManifestError, StoreError, UnknownNameError
+from features.errors import DataError, ManifestError, StoreError, UnknownNameError, UserError
 from features.examples import trajectories
 from features.extract import ExtractReport, extract, resolve_tasks, stored
 from features.registry import EXTRACTORS, load, select
@@ -315,6 +315,12 @@ def test_the_user_s_mistakes_are_told_before_anything_is_loaded(
         run(zoo, backend="proces")
     with pytest.raises(UnknownNameError, match="no checkpoint named 'b'"):
         run(zoo, allow_pickle=["b"])
+    with pytest.raises(UserError, match="--dtype: no dtype named 'float8'"):
+        run(zoo, dtype="float8")
+    with pytest.raises(UserError, match="--device: no device named 'gpu'"):
+        run(zoo, device="gpu")
+    with pytest.raises(UserError, match="--device: 'cuda:99' is not there"):
+        run(zoo, device="cuda:99")
     (tmp_path / "held_out.jsonl").write_text("{}")
     with pytest.raises(DataError, match="no field `text`"):
         run(zoo)

@@ -70,6 +70,13 @@ def test_every_format_gives_the_same_task(tmp_path: Path, name: str) -> None:
     assert Task.read(films(tmp_path, name)).digest == Task.read(films(tmp_path / "other", "films.csv")).digest
 
 
+def test_a_csv_file_may_be_separated_by_semicolons(tmp_path: Path) -> None:
+    path = films(tmp_path)
+    plain = Task.read(path).digest
+    (tmp_path / "films.csv").write_text((tmp_path / "films.csv").read_text().replace(",", ";"))
+    assert Task.read(path).digest == plain
+
+
 def test_a_40_row_csv_is_enough(tmp_path: Path) -> None:
     task = Task.read(films(tmp_path))
     assert {role: len(task.examples(role)) for role in ("train", "shots", "features", "test")} == {

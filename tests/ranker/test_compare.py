@@ -154,6 +154,8 @@ def test_questions_it_cannot_answer_are_refused(ranker: LearningToCompare) -> No
         ranker.compare(X[:2], X[:3])
     with pytest.raises(DataError, match="no candidates"):
         ranker.rank(X[:0])
+    with pytest.raises(DataError, match="2 columns, where the ranker was fitted on 3"):
+        ranker.compare(np.zeros((1, 2)), np.zeros((1, 2)))
 
 
 def test_missing_cells_tiny_tables_and_several_zoos_are_fitted() -> None:
@@ -179,6 +181,15 @@ def test_pairs_inside_the_seed_noise_weigh_nothing() -> None:
     weight = certainty(y, sd, np.array([0, 2]), np.array([1, 3]))
     assert weight[0] == 1.0
     assert weight[1] < 0.02
+
+
+def test_the_unit_of_the_outcome_changes_no_answer() -> None:
+    X, y = made(16)
+    plain = LearningToCompare(**QUICK).fit(X, y, outcome_sd=np.full(16, 0.5))
+    tiny = LearningToCompare(**QUICK).fit(X, 1e-9 * np.asarray(y), outcome_sd=np.full(16, 0.5e-9))
+    np.testing.assert_allclose(tiny.compare(X[:8], X[8:]), plain.compare(X[:8], X[8:]), atol=1e-6)
+    with pytest.raises(DataError, match="finite number up to"):
+        LearningToCompare(**QUICK).fit(X, 1e200 * np.asarray(y))
 
 
 def test_twins_and_checkpoints_of_a_group_never_stand_on_two_sides() -> None:

@@ -87,6 +87,16 @@ def test_a_table_of_pure_noise_is_called_undecided() -> None:
     assert "the table is too small: 6" in small["note"]
 
 
+def test_a_slip_among_numbers_is_told_and_a_split_cannot_have_a_negative_seed() -> None:
+    table = made(12)
+    table["x"] = table["x"].astype(object)
+    table.loc[3, "x"] = "0.5 ?"
+    result = evaluate(table, methods=("best-single",), splits=2)
+    assert "column 'x' is taken as a configuration, since '0.5 ?' is no number" in result["note"]
+    with pytest.raises(DataError, match="seed = -1"):
+        evaluate(table, methods=("best-single",), splits=2, seed=-1)
+
+
 def test_perplexity_alone_reproduces_the_published_figure() -> None:
     """Zeng et al., Table 1: PPL-CLM alone orders .306 / .366 / .331 of the held-out pairs of the three tasks."""
     result = evaluate(load("zeng2025"), methods=("single:inv_ppl_clm",), splits=20)

@@ -71,7 +71,10 @@ def test_a_tie_group_holds_those_too_close_to_its_first() -> None:
 def test_rows_are_in_order_and_ties_are_mutual() -> None:
     strength = np.array([0.0, 3.0, 0.1])
     bags = strength + np.random.default_rng(0).normal(0, 0.1, (8, 3))
-    rows = assemble(["a", "b", "c"], strength, bags, 0.9, 1, 1.7, []).rows
+    ranking = assemble(["a", "b", "c"], strength, bags, 0.9, 1, 1.7, [])
+    rows = ranking.rows
+    assert list(ranking) == rows
+    assert (len(ranking), ranking[0]["checkpoint"]) == (3, "b")
     assert [r["checkpoint"] for r in rows] == ["b", "c", "a"]
     assert [r["rank"] for r in rows] == [1, 2, 3]
     assert rows[0]["tied_with"] == []

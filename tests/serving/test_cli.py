@@ -127,6 +127,44 @@ def test_what_a_ranking_measured_is_recorded_once_for_retraining(run: Foretune, 
         assert len(client.search_runs([experiment(client, mlflow_root)])) == 1
 
 
+KSHOT = ("--features", "kshot", "--limit", "8")
+
+
+def with_a_broken_one(zoo_folder: Path, meta: str = "{objective: clm}") -> Path:
+    """The zoo with a third checkpoint, whose folder is missing."""
+    path = zoo_folder / "broken.yaml"
+    gone = f"  - {{name: gone, model: ./gone, meta: {meta}}}\n"
+    path.write_text((zoo_folder / "zoo.yaml").read_text().replace("tasks:", gone + "tasks:"))
+    return path
+
+
+def test_a_checkpoint_that_cannot_be_measured_is_reported_and_has_no_place(
+    run: Foretune, zoo_folder: Path, mlflow_root: Path
+) -> None:
+    code, out, err = run("rank", str(with_a_broken_one(zoo_folder)), *KSHOT, "--json")
+    assert code == 1
+    assert {row["checkpoint"] for row in json.loads(out)["ranking"]} == {"llama", "gpt2"}
+    assert "failed: gone: " in err
+
+
+def test_a_comparison_measures_the_two_and_no_other(run: Foretune, zoo_folder: Path, mlflow_root: Path) -> None:
+    from training.tracking import recorded_features
+
+    broken = with_a_broken_one(zoo_folder)
+    code, out, err = run("compare", "llama", "gpt2", "--zoo", str(broken), "--limit", "8", "--json")
+    assert code == 0
+    assert "gone" not in err
+    assert set(recorded_features()["checkpoint"]) == {"llama", "gpt2"}
+    # What was measured once and is in MLflow answers without the zoo.
+    code, again, _ = run("compare", "llama", "gpt2", "--task", "films", "--json")
+    assert code == 0
+    assert json.loads(again) == json.loads(out)
+    assert run("compare", "llama", "gone", "--task", "films")[0] == 2
+    code, out, err = run("compare", "llama", "gone", "--zoo", str(broken), "--limit", "8")
+    assert (code, out) == (1, "")
+    assert "failed: gone: " in err
+
+
 def test_a_name_that_is_markup_stays_text_in_the_report(run: Foretune) -> None:
     rows = table(n=3).assign(checkpoint=["<script>alert(1)</script>", "=1+1", "plain"])
     rows.to_csv("t.csv", index=False)
@@ -145,6 +183,7 @@ def test_a_comparison_for_a_person_names_winner_or_doubt(run: Foretune) -> None:
 
 MISTAKES = [
     (("compare", "a", "b"), "--table"),
+    (("compare", "a", "b", "--table", "t.csv", "--zoo", "zoo.yaml"), "exclude each other"),
     (("compare", "a", "b", "--table", "nope.csv"), "nope.csv: no such file"),
     (("compare", "m00", "nope", "--task", "reviews", "--table", "t.csv"), "'nope' is not known"),
     (("compare", "m00", "m01", "--task", "nope", "--table", "t.csv"), "'nope' is not known"),

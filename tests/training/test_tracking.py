@@ -126,6 +126,18 @@ def test_the_comparison_table_is_features_joined_with_outcomes_averaged_over_see
     assert table["outcome_sd"].notna().all()
 
 
+def test_a_zoo_with_nothing_to_compare_yet_does_not_stand_in_the_way_of_the_others(mlflow_root: Path) -> None:
+    tracking.log_extract(features_rows(zoo="new", names="x"))
+    tracking.log_outcomes(outcome_rows(zoo="new", names="x"))
+    with pytest.raises(DataError, match="no task has two checkpoints"):
+        tracking.comparison_table()
+    tracking.log_table(
+        pd.DataFrame({"zoo": "old", "task": "t", "checkpoint": ["a", "b"], "outcome": [1.0, 2.0], "f": [0.0, 1.0]})
+    )
+    table = tracking.comparison_table()
+    assert set(zip(table["zoo"], table["checkpoint"], strict=True)) == {("new", "x"), ("old", "a"), ("old", "b")}
+
+
 def test_the_later_measurement_counts_and_an_imported_correction_wins_over_a_rerun(mlflow_root: Path) -> None:
     tracking.log_extract(features_rows())
     tracking.log_extract(features_rows(shift=5.0))

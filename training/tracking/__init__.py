@@ -7,7 +7,7 @@ registry.py   versions of the ranker, the alias `champion`, the lease that retra
 history.py    the comparison table, rebuilt from runs alone
 """
 
-from training.tracking.history import comparison_table, recorded_outcomes
+from training.tracking.history import comparison_table, recorded_features, recorded_outcomes
 from training.tracking.lease import lease
 from training.tracking.place import EXPERIMENT, tracking_uri
 from training.tracking.registry import (
@@ -44,6 +44,7 @@ __all__ = [
     "log_pretrain",
     "log_table",
     "move_alias",
+    "recorded_features",
     "recorded_outcomes",
     "register_ranker",
     "run",

@@ -114,7 +114,7 @@ def comparison_table(*, root: Path | str | None = None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from ranker.table import join
+    from ranker.table import check, merge
 
     earlier = []
     for found, table in _tables(_TABLES, root):
@@ -130,7 +130,7 @@ def comparison_table(*, root: Path | str | None = None) -> pd.DataFrame:
         known = set(zip(features["zoo"], features["checkpoint"], strict=True))
         outcomes = outcomes[[pair in known for pair in zip(outcomes["zoo"], outcomes["checkpoint"], strict=True)]]
         if len(outcomes):
-            joined = join(features, outcomes)
+            joined = merge(features, outcomes)
             if "zoo" not in joined.columns:
                 joined["zoo"] = ""
     parts = earlier + ([joined] if joined is not None and len(joined) else [])
@@ -142,7 +142,7 @@ def comparison_table(*, root: Path | str | None = None) -> pd.DataFrame:
         )
     whole = pd.concat([p.dropna(axis=1, how="all") for p in parts], ignore_index=True)
     whole = whole.assign(zoo=whole["zoo"].fillna("").astype(str))
-    return whole.drop_duplicates(["zoo", "task", "checkpoint"], keep="last").reset_index(drop=True)
+    return check(whole.drop_duplicates(["zoo", "task", "checkpoint"], keep="last").reset_index(drop=True), where="history")
 
 
 def _settled(features: pd.DataFrame, outcomes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
