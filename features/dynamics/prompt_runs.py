@@ -22,6 +22,7 @@ from features.errors import DataError
 from features.verdicts import Verdicts
 
 LATER = "the later checkpoint"
+LEAST = 3  # runs that a test over runs needs
 Trend = Literal["kept", "differences"]
 TRENDS: tuple[Trend, ...] = ("kept", "differences")
 
@@ -100,10 +101,12 @@ def along(table: pd.DataFrame) -> PromptRuns:
 
 
 def over_runs(values: Sequence[float] | np.ndarray) -> tuple[float, float, float, float]:
-    """Mean of one number per run, its 95 % interval and its two-sided p-value against zero, by Student's t; NaN for one run."""
+    """Mean of one number per run, its 95 % interval and its two-sided p-value against zero, by Student's t; of fewer than three
+    runs, which say next to nothing of their spread, the mean alone (the rest NaN).
+    """
     found = np.asarray(values, dtype=float)
-    if len(found) < 2:
-        return (float(found[0]) if len(found) else float("nan"), float("nan"), float("nan"), float("nan"))
+    if len(found) < LEAST:
+        return (float(found.mean()) if len(found) else float("nan"), float("nan"), float("nan"), float("nan"))
     mean, error = float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found)))
     if error == 0:
         return mean, mean, mean, 1.0 if mean == 0 else 0.0
@@ -212,7 +215,7 @@ def _summary(choices: pd.DataFrame) -> pd.DataFrame:
         compared = {"accuracy": own} | ({"over_mean": own - wide.loc[measure, ALL]} if measure else {})
         for name, values in compared.items():
             mean, low, high, _ = over_runs(values.to_numpy(float))
-            low, high = np.clip([low, high], -1.0 if name == "over_mean" else 0.0, 1.0)  # of two runs, t knows no bounds
+            low, high = np.clip([low, high], -1.0 if name == "over_mean" else 0.0, 1.0)  # t knows no bounds
             cells |= {name: mean, f"{name}_low": low, f"{name}_high": high}
         rows.append(cells)
     return pd.DataFrame(rows)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from features.dynamics import pictures
 from features.dynamics.page import Page
-from features.dynamics.prompt_runs import LATER, PromptRuns, along
+from features.dynamics.prompt_runs import LATER, LEAST, PromptRuns, along
 from features.dynamics.prompts import ALL, CHOSEN, ENSEMBLE, HINDSIGHT, MEASURES
 
 NAMES = {"acc": "accuracy", "nll": "log-likelihood of the gold answer", "prob": "probability of it", "margin": "margin"}
@@ -58,9 +58,9 @@ def _section(page: Page, task: str, found: PromptRuns) -> None:
         page.table(_of_run(own[own["run"] == run], run))
     page.text(
         "All runs together. A whole run gives one number, and these are tested by Student's t: the mean r (by Fisher's z), its",
-        "95 % interval, p, and p after Holm's correction for all rows. (Runs that start from the same weights are not wholly",
-        "independent, which makes p a little too small.) Trend kept: two things that both grow during training correlate,",
-        "whatever they are; of differences: whether they grow at the same time.",
+        "95 % interval, p, and p after Holm's correction for all rows; of fewer than three runs the mean alone. (Runs that start",
+        "from the same weights are not wholly independent, which makes p a little too small.) Trend kept: two things that both",
+        "grow during training correlate, whatever they are; of differences: whether they grow at the same time.",
     )
     page.table(_pooled(found))
     page.text(
@@ -181,7 +181,8 @@ def said(found: PromptRuns) -> str:
         f"{alone} of {len(own)} are significant (p < .05) one by one, {counted} once autocorrelation is counted,",
         f"{corrected} after correction for the tests of their run.",
     ]
-    for trend, words in (("kept", "Over runs"), ("differences", "Over runs, of differences")):
+    few = len(found.runs) < LEAST
+    for trend, words in () if few else (("kept", "Over runs"), ("differences", "Over runs, of differences")):
         part = pooled[pooled["trend"] == trend]
         text.append(
             f"{words}, {int((part['p'] < 0.05).sum())} of {len(part)} templates and measures have a mean r unlike 0 one by one,"
@@ -193,9 +194,14 @@ def said(found: PromptRuns) -> str:
         text.append(f"By accuracy the other runs choose {', '.join(f'{t} ({n} of {len(picked)})' for t, n in most.items())}.")
     right = ", ".join(f"{row['accuracy']:.2f} by {row['measure']}" for _, row in chosen.iterrows())
     gains, losses = int((chosen["over_mean_low"] > 0).sum()), int((chosen["over_mean_high"] < 0).sum())
+    compared = (
+        f"{len(found.runs)} runs are too few to say whether that is better than the mean over templates"
+        if few
+        else f"that is better than the mean over templates, its interval excluding zero, by {gains} of {len(chosen)} measures,"
+        f" worse by {losses}"
+    )
     text.append(
-        f"The template so chosen puts {right} of the held-out run's pairs right, better than the mean over templates, its"
-        f" interval excluding zero, by {gains} of {len(chosen)} measures, worse by {losses};"
-        f" {LATER} puts {later['accuracy']:.2f} right."
+        f"The template so chosen puts {right} of the held-out run's pairs right; {compared}; {LATER} puts"
+        f" {later['accuracy']:.2f} right."
     )
     return " ".join(text)

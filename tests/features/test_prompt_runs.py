@@ -95,6 +95,7 @@ def test_what_cannot_be_studied_along_runs_is_a_named_error() -> None:
         along(table().drop(columns="step"))
     with pytest.raises(DataError, match="run run0"):
         along(table().assign(step=1))
-    assert over_runs([0.5])[0] == 0.5
-    assert over_runs([0.0, 0.0])[3] == 1.0
+    assert over_runs([0.5, 0.7])[0] == pytest.approx(0.6)
+    assert np.isnan(over_runs([0.5, 0.7])[1:]).all()  # two runs say next to nothing of their spread
+    assert over_runs([0.0, 0.0, 0.0])[3] == 1.0
     assert over_runs([1.0, 2.0, 3.0])[3] == pytest.approx(stats.ttest_1samp([1, 2, 3], 0).pvalue)
