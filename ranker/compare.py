@@ -17,7 +17,7 @@ from ranker.answering import Answering
 from ranker.card import allowed_signs, check_parameters, describe, holdout, importances
 from ranker.ensemble import Ensemble, Held, Sample, cross_fitted
 from ranker.pairs import Floats, codes, merge_groups
-from ranker.rows import frame, labels, row_weights, same_checkpoint, same_features, twin_rows, vector
+from ranker.rows import frame, labels, rarity, row_weights, same_checkpoint, same_features, twin_rows, vector
 from ranker.scale import standard_outcome
 from ranker.standardise import Standardiser, known_directions
 from ranker.strata import Strata, Told, told
@@ -163,7 +163,8 @@ class LearningToCompare(Answering, BaseEstimator):
         self.directions_ = known_directions(self.standardiser_.columns, self.directions)
         free, known = np.zeros(Z.shape[1], np.int64), np.zeros(Z.shape[1], np.int64)
         known[: self.standardiser_.n_numbers] = self.directions_[: self.standardiser_.n_numbers]
-        sample = Sample(Z, t, row_weights(y_, sd, unit), unit, task_code, checkpoint, groups, y_, sd, free, known)
+        w = row_weights(y_, sd, unit) * rarity(given, same, unit)
+        sample = Sample(Z, t, w, unit, task_code, checkpoint, groups, y_, sd, free, known)
         sample.sign = allowed_signs(self.signs, self.directions_[: self.standardiser_.n_numbers], sample)
         self.ensemble_ = Ensemble()
         held = self.ensemble_.fit(

@@ -80,3 +80,12 @@ def row_weights(y: Floats, sd: Floats | None, unit: Ints) -> Floats:
             total = float(np.var(y[rows] / range_))
             out[rows] = 1 / (1 + np.nan_to_num(sd[rows] / range_) ** 2 / total)
     return np.maximum(out, 1e-3)
+
+
+def rarity(group: Ints, same: Ints, unit: Ints) -> Floats:
+    """(n,) one over the root of how many different checkpoints (`same` codes) stand in a row's group, with mean 1 over the rows:
+    a prolific group's checkpoints are variations of few, and repeat what these say."""
+    distinct = pd.DataFrame({"group": group, "unit": unit, "same": same}).drop_duplicates()
+    members = distinct.groupby(["group", "unit"]).size().groupby("group").max()
+    out = members.loc[group].to_numpy(float) ** -0.5
+    return out / out.mean()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from features.errors import ForetuneError
 
-STUDIES = ("zeng", "ibm", "nas", "rectified", "transfer", "small", "choices", "variants", "summary")
+STUDIES = ("zeng", "ibm", "nas", "rectified", "transfer", "small", "choices", "ceilings", "variants", "summary")
 _SPLITS = {"ibm": 5}
 
 

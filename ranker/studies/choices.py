@@ -23,6 +23,7 @@ from ranker.strata import Told
 from ranker.studies import sources
 from ranker.studies.page import Page
 from ranker.studies.small import draws
+from ranker.studies.tried import tried
 from ranker.trees import QUIET
 
 BLENDS: dict[str, dict[str, Any]] = {
@@ -130,6 +131,7 @@ def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, c
     heads = [f"{kind}, {name}" for kind in ("Brier", "ECE") for name in BLENDS]
     page.table("How sure: Brier score and calibration error of the blends", ["table", *heads], sure)
     _new_tasks(page, table, max(1, splits // 4), seed, quick)
+    tried(page)
     return page
 
 

@@ -10,11 +10,13 @@ import pandas as pd
 
 from ranker.evaluate import grouping, splits_of
 from ranker.pairs import codes
+from ranker.scale import standard_outcome
 from ranker.studies import methods, sources
 from ranker.studies.holdout import Figures, run
 from ranker.studies.page import Page, difference, with_interval
 
 PROBE = "single:mnli_lp"
+_CHANCE = 0.36  # a probe that says the same of every example; many checkpoints have it, and are not one
 
 
 def judge(df: pd.DataFrame, makers: dict[str, methods.Maker], *, splits: int, seed: int) -> Figures:
@@ -77,7 +79,68 @@ def study(table: str | Path | None = None, *, splits: int = 5, seed: int = 0, co
     if "outcome_sd" in df:
         page.text(f"Seed-noise ceiling (20 seeds of each vanilla base), mean over tasks: {_ceiling(df):.3f} per task.")
         page.figures["ceiling"] = _ceiling(df)
+    if df["task"].nunique() > 2:
+        _bounds(page, df)
     return page
+
+
+def _bounds(page: Page, df: pd.DataFrame) -> None:
+    """What the same checkpoints' other outcomes tell, and how far copies of one checkpoint lie apart."""
+    others, (count, base, ratio, perfect) = from_other_outcomes(df), copies(df)
+    page.figures["bounds"] = {"other outcomes": others, "copies": count, "noise share": ratio, "perfect": perfect}
+    page.text(
+        f"Who saw how a held-out checkpoint came out on all OTHER tasks, after fine-tuning it there, would put {others:.3f} of "
+        "pairs in the right order (ridge on the other outcomes, uploaders held out): what is known before can hardly tell more."
+    )
+    if count > 4:
+        page.text(
+            f"{count} checkpoints are {base} by their probe, to the last digit. Their outcomes scatter with {ratio:.2f} of the "
+            f"deviation of all of that base (median over tasks): were both normal, a ranker that knew every checkpoint's true "
+            f"quality would be right on {perfect:.3f} of pairs."
+        )
+
+
+def from_other_outcomes(df: pd.DataFrame, penalty: float = 30.0, folds: int = 5) -> float:
+    """Mean over tasks of the accuracy of a ridge on a checkpoint's outcomes on the other tasks, within a base."""
+    right: dict[str, float] = {}
+    count: dict[str, float] = {}
+    for _, rows in df.groupby("zoo", sort=False):
+        wide = rows.pivot(index="checkpoint", columns="task", values="outcome").dropna()
+        if len(wide) < 4 * folds:
+            continue
+        owner = rows.drop_duplicates("checkpoint").set_index("checkpoint")["group"].reindex(wide.index)
+        fold = np.random.default_rng(0).permutation(owner.nunique())[codes(owner)] % folds
+        y = wide.to_numpy(float)
+        T = standard_outcome(y.T.ravel(), np.repeat(np.arange(y.shape[1]), len(y))).reshape(y.T.shape).T
+        i, j = np.triu_indices(len(y), 1)
+        for k, task in enumerate(map(str, wide.columns)):
+            seen, found = np.delete(T, k, 1), np.zeros(len(y))
+            for f in range(folds):
+                A, b = seen[fold != f], T[fold != f, k]
+                found[fold == f] = seen[fold == f] @ np.linalg.solve(A.T @ A + penalty * np.eye(A.shape[1]), A.T @ b)
+            better = np.sign(y[i, k] - y[j, k])
+            agree = (np.sign(found[i] - found[j]) * better)[better != 0]
+            right[task] = right.get(task, 0.0) + float((0.5 + 0.5 * agree).sum())
+            count[task] = count.get(task, 0.0) + len(agree)
+    return float(np.mean([right[t] / count[t] for t in right])) if right else float("nan")
+
+
+def copies(df: pd.DataFrame) -> tuple[int, str, float, float]:
+    """Checkpoints with the probe of their base's own, of the base that has most; their scatter over that of all; what a ranker
+    that knew the truth would reach, by the normal's arcsine law."""
+    bare = df.drop_duplicates("checkpoint")
+    most = (0, "", float("nan"), float("nan"))
+    for base, rows in bare.groupby("zoo"):
+        own = rows.loc[rows["checkpoint"] == base, "mnli_lp"]
+        if own.empty or own.iloc[0] < _CHANCE:
+            continue
+        names = rows.loc[(rows["mnli_lp"] - own.iloc[0]).abs() < 1e-9, "checkpoint"]
+        if len(names) > max(most[0], 1):
+            wide = df[df["zoo"] == base].pivot(index="checkpoint", columns="task", values="outcome")
+            ratio = float((wide.loc[names].std() / wide.std()).median())
+            perfect = 0.5 + float(np.arcsin(np.sqrt(max(0.0, 1 - ratio**2)))) / np.pi
+            most = (len(names), str(base), ratio, perfect)
+    return most
 
 
 def _everywhere(df: pd.DataFrame) -> float:

@@ -15,6 +15,7 @@ from ranker.ensemble import group_sizes
 from ranker.linear import Linear, Signs, Single, ridge
 from ranker.pairs import far_out, merge_groups, within
 from ranker.process import Process
+from ranker.rows import rarity
 from ranker.scale import normal_scores, soft, standard_outcome
 from ranker.standardise import Standardiser
 from ranker.vocabulary import meaning, resolve
@@ -65,6 +66,17 @@ def test_a_prolific_group_counts_as_few_and_its_pairs_weigh_less() -> None:
     context = pd.DataFrame({"x0": x})
     assert 0.5 < known.compare(*weak, context=context)[0] < alone.compare(*weak, context=context)[0]
     assert known.call_from_ >= alone.call_from_
+
+
+def test_rows_of_a_prolific_group_weigh_less_and_twins_are_one() -> None:
+    group = np.array([0, 0, 0, 0, 1, 2, 2])
+    same = np.array([0, 1, 2, 3, 4, 5, 5])
+    both = rarity(np.tile(group, 2), np.tile(same, 2), np.repeat([0, 1], 7))  # two tasks
+    assert both[:7] == pytest.approx(both[7:])
+    assert both.mean() == pytest.approx(1)
+    assert both[0] / both[4] == pytest.approx(0.5)
+    assert both[5] == both[4]
+    assert (rarity(np.arange(5), np.arange(5), np.zeros(5, np.int64)) == 1).all()
 
 
 def test_a_failed_run_is_far_out_and_keeps_only_its_rank() -> None:
@@ -234,7 +246,7 @@ def test_few_checkpoints_prove_no_lower_bound_than_a_pairs_own_confidence() -> N
     ones = np.ones(3000)
     few, many = (too_close_below(p, right, ones, 0.1, size) for size in (12, 2000))
     assert many < few <= 0.9
-    assert too_close_below(p, right, ones, 0.1, 5) == 1.0
+    assert too_close_below(p, right, ones, 0.1, 6) == 1.0
     bold = too_close_below(p, (rng.random(3000) < 0.6).astype(float), ones, 0.1, 2000)
     assert bold > 0.99
     assert too_close_below(p[:0], right[:0], ones[:0], 0.1, 12) == 0.9
