@@ -56,6 +56,7 @@ def study(table: str | Path | None = None, *, splits: int = 0, seed: int = 0, co
         ["study", "published or simple", "aim", "ltc [95 %]", "sd", "met", "ECE", "called", "right [95 %]"],
         rows,
     )
+    page.text("What the outcomes' own scatter leaves to be known: [ceilings.md](ceilings.md), and below for Zeng et al.")
     bounds = _bounds(folder)
     if bounds:
         page.table(

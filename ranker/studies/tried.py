@@ -51,8 +51,22 @@ TRIED: tuple[tuple[str, str, str, str, str], ...] = (
         "no",
     ),
     (
+        "trees that count checkpoints where rows are 36 tasks of each: 6 leaves of 36 times the rows",
+        "IBM per task, splits inside the training sides",
+        "trees alone .581, all .606",
+        "trees alone .589, all .607",
+        "no: for one table",
+    ),
+    (
+        "scorers alone",
+        "the same",
+        "all .606",
+        "probe alone .609, linear .607, single .605, trees .581, process .578",
+        "the blend loses where trees find nothing",
+    ),
+    (
         "scores of rank 1, 2, 3 or 5 over the tasks",
-        "the same, simpler features",
+        "IBM per task, splits inside the training sides, simpler features",
         "accuracy .580",
         "accuracy .581 at best",
         "no",

@@ -12,7 +12,7 @@ from features.errors import DataError
 from ranker import metrics
 from ranker.pairs import codes
 from ranker.reference import OUTCOMES, PROXIES
-from ranker.studies import bounds, methods, sources, zeng
+from ranker.studies import bounds, ceilings, ibm, methods, sources, zeng
 from ranker.studies.__main__ import main
 from ranker.studies.holdout import run
 from ranker.studies.page import Page, cell, signed
@@ -241,3 +241,30 @@ def test_the_truth_is_worth_more_than_what_30_models_teach(table):
     one = page.figures["teachable/proxies"]
     assert one["truth"] > one["learnt"] > 0.5
     assert 0 < one["ece, equal, low"] < one["ece, equal, high"] < 0.2
+
+
+def test_halves_of_tasks_that_agree_leave_a_perfect_ranker_little_to_miss():
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(2000, 1))
+    reliability, agree, perfect = ceilings.halves(shared + rng.normal(size=(2000, 4)), standard=False)
+    assert reliability == pytest.approx(4 / 5, abs=0.03)  # variance 1 shared, 1/4 of noise left in the mean of four
+    assert perfect == pytest.approx(0.5 + np.arcsin(np.sqrt(0.8)) / np.pi, abs=0.01)
+    assert 0.5 < agree < perfect
+
+
+def test_other_outcomes_and_copies_tell_what_an_outcome_is_worth():
+    rng = np.random.default_rng(1)
+    good = np.where(np.arange(60) < 10, 0.0, rng.normal(size=60))
+    df = pd.concat([
+        pd.DataFrame({
+            "task": f"t{k}", "zoo": "base", "checkpoint": ["base", *(f"c{i}" for i in range(1, 60))], "group": range(60),
+            "mnli_lp": np.where(np.arange(60) < 10, 0.5, 0.6 + 0.001 * np.arange(60)),
+            "outcome": good + 0.3 * rng.normal(size=60),
+        })
+        for k in range(6)
+    ])  # fmt: skip
+    count, base, ratio, perfect = ibm.copies(df)
+    assert (count, base) == (10, "base")
+    assert 0.2 < ratio < 0.5
+    assert 0.75 < ibm.from_other_outcomes(df) < 0.95
+    assert perfect > 0.8
