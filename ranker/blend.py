@@ -18,7 +18,7 @@ from ranker.pairs import Floats
 # Logarithm of the log-odds per unit of the standardised outcome, and how far tables lie from it: over published tables of 10 to
 # 50 checkpoints these two gave the lowest Brier score (docs/studies/choices.md).
 _SLOPE, _SLOPE_FREEDOM = 0.3, 0.6
-_FEWEST = 7  # of 6, on draws from seven tables, only .76 to .92 of the called pairs were right (docs/studies/small.md)
+_FEWEST = 7  # fitted on 6, called pairs were right too rarely (docs/studies/choices.md)
 _MARGIN = 0.5
 
 

@@ -72,6 +72,13 @@ TRIED: tuple[tuple[str, str, str, str, str], ...] = (
         "no",
     ),
     (
+        "nothing called by who was fitted on 6 checkpoints",
+        "draws of 10, six tables",
+        "right of the called .76 to .92 (fitted on 7: .88 to 1)",
+        "none called",
+        "yes",
+    ),
+    (
         "steepness by how far apart the two stand in all features",
         "Zeng, five proxies, equal learning rate",
         "ECE .095, Brier .240",
