@@ -94,3 +94,39 @@ class PerplexityCLM:
                 rows.append(perplexity(f"ppl_clm{suffix}", nll, [score.tokens for score in scores]))
                 rows.append(bits_per_byte(f"bpb_clm{suffix}", nll, [score.bytes for score in scores]))
         return rows
+
+
+class TaskPerplexity:
+    """`ppl_task` and `bpb_task`: the same of the task's own prompts, without shots and without answers.
+
+    How near the pre-training text was to the task's (Gururangan et al. 2020, arXiv 2004.10964, continue pre-training on it for
+    that reason). It says nothing of the answers: a checkpoint that reads the questions well need not know what is asked.
+    """
+
+    name: ClassVar[str] = "ppl_task"
+    version: ClassVar[int] = 1
+    scope: ClassVar[Literal["checkpoint", "task"]] = "task"
+    produces: ClassVar[tuple[str, ...]] = ("ppl_task", "bpb_task")
+
+    def __init__(self, *, window: int = 512, stride: int = 256) -> None:
+        self.window, self.stride = window, stride
+
+    def settings(self) -> dict[str, Any]:
+        return {"window": self.window, "stride": self.stride}
+
+    def data_digest(self, task: Task | None, corpora: Corpora) -> str:
+        return "" if task is None else task.digest
+
+    def applies(self, kind: str, task: Task | None) -> bool:
+        return kind == "causal" and task is not None
+
+    def measure(self, session: Session) -> list[Feature]:
+        window = min(self.window, session.model.max_length)
+        texts = [example.query for example in session.examples()]
+        scores = session.scorer.rolling(texts, stride=min(self.stride, window), max_length=window)
+        scores = [score for score in scores if score.tokens]
+        nll = [-score.logprob for score in scores]
+        return [
+            perplexity("ppl_task", nll, [score.tokens for score in scores]),
+            bits_per_byte("bpb_task", nll, [score.bytes for score in scores]),
+        ]

@@ -31,6 +31,7 @@ EXTRACTORS: dict[str, str] = {
     "configuration": "features.configuration:Configuration",
     "ppl_clm": "features.perplexity:PerplexityCLM",
     "ppl_sc": "features.corruption:PerplexitySC",
+    "ppl_task": "features.perplexity:TaskPerplexity",
     "prompt": "features.prompts:ZeroShotPrompts",
     "kshot": "features.kshot:KShot",
     "transferability": "features.transferability.extractor:Transferability",

@@ -26,7 +26,7 @@ from features.errors import FailedError
 from serving.console import table
 
 TASKS = ("kinds",)
-FEATURES = "ppl_clm,ppl_sc,prompt,kshot,transferability"
+FEATURES = "ppl_clm,ppl_sc,ppl_task,prompt,kshot,transferability"
 
 
 def demo(folder: Path) -> None:

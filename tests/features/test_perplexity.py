@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from pathlib import Path
@@ -16,9 +17,10 @@ from features.corruption import PerplexitySC, corrupt, passages, sentinels
 from features.errors import CheckpointError, DataError, UnknownNameError
 from features.estimate import mean, ratio
 from features.model import load
-from features.perplexity import PerplexityCLM, bits_per_byte, capped, perplexity
+from features.perplexity import PerplexityCLM, TaskPerplexity, bits_per_byte, capped, perplexity
 from features.registry import Session
 from features.rows import Feature
+from features.tasks import Task
 from features.zoo import Checkpoint
 
 WORDS = st.lists(st.text("abcdeé", min_size=1, max_size=6), min_size=8, max_size=80)
@@ -90,6 +92,25 @@ def test_several_corpora_have_a_row_each_and_the_reference_is_the_feature(models
 
 def test_ppl_clm_is_for_causal_checkpoints_alone() -> None:
     assert [PerplexityCLM().applies(kind, None) for kind in ("causal", "seq2seq", "masked")] == [True, False, False]
+
+
+def test_the_perplexity_of_a_task_is_that_of_its_prompts_without_the_answers(models: Path, tmp_path: Path) -> None:
+    lines = [{"text": f"a film number {i}", "label": i % 2} for i in range(24)]
+    (tmp_path / "films.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "films.yaml").write_text(
+        'task: films\ndata: films.jsonl\noutput_type: multiple_choice\ndoc_to_text: "{{text}} It was"\n'
+        "doc_to_choice: [bad, good]\ndoc_to_target: label\n"
+    )
+    task = Task.read(tmp_path / "films.yaml")
+    one = session(models / "llama", corpus(tmp_path)).on(task)
+    found = by_name(TaskPerplexity().measure(one))
+    texts = [example.query for example in task.examples("features")]
+    scores = one.scorer.rolling(texts)
+    bits = -sum(s.logprob for s in scores) / math.log(2) / sum(len(text.encode()) for text in texts)
+    assert found["bpb_task"].value == pytest.approx(bits, rel=1e-6)
+    assert found["ppl_task"].count == len(texts)
+    assert [TaskPerplexity().applies(kind, task) for kind in ("causal", "seq2seq", "masked")] == [True, False, False]
+    assert not TaskPerplexity().applies("causal", None)
 
 
 def test_the_largest_share_of_a_corpus_is_kept_in_whole_documents() -> None:
