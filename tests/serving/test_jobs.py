@@ -95,7 +95,7 @@ def test_a_measurement_killed_with_the_service_goes_on_after_a_restart(zoo_folde
     arguments = ("--zoo", str(zoo_folder / "zoo.yaml"), "--task", str(zoo_folder / "films.yaml"))
     try:
         client = Client(server.start(*arguments).url, token=TOKEN)
-        assert client.checkpoints() == [{"name": n, "measured": ["films"], "listed": True} for n in ("llama", "gpt2")]
+        assert client.checkpoints() == [{"name": n, "measured": [], "listed": True} for n in ("llama", "gpt2")]
         first = client.submit("llama")["task_id"]
         status = _until(client, first, lambda s: s["done"] > 0 or s["status"] == "completed")
         server.stop(kill=True)
@@ -105,6 +105,7 @@ def test_a_measurement_killed_with_the_service_goes_on_after_a_restart(zoo_folde
         code, found = server.ask("POST", "/v1/extract", {"checkpoint": "llama", "tasks": ["films"]})  # joins it, and waits
         assert (code, found["task_id"]) == (200, first)
         assert client.result(first) == found
+        assert client.checkpoints()[0] == {"name": "llama", "measured": ["films"], "listed": True}
         names = {f["name"] for f in found["features"]}
         assert {"ppl_clm", "kshot_acc"} <= names
         assert client.status(first)["done"] >= kept
