@@ -55,3 +55,18 @@ def cost_against_accuracy(rows: pd.DataFrame, finetuning: float) -> Figure:
     axes.set_ylabel("pairs in the right order")
     axes.legend(fontsize=8)
     return figure
+
+
+def growing(rows: list[dict[str, Any]]) -> Figure:
+    """Accuracy of each method (`method: (accuracy, low, high)`) against the number of `variants` that it was fitted on."""
+    figure, axes = new_figure(5.5, 3.6)
+    at = [row["variants"] for row in rows]
+    colours = {"single:ppl_clm": "#888888", "best-single": "#33658a", "ltc": "#b3432f"}
+    for method, colour in colours.items():
+        middle, low, high = np.array([row[method] for row in rows], float).T
+        axes.plot(at, middle, marker="o", markersize=4, color=colour, label=method)
+        axes.fill_between(at, low, high, color=colour, alpha=0.12)
+    axes.set_xlabel("variants to learn from")
+    axes.set_ylabel("held-out pairs in the right order")
+    axes.legend(fontsize=8, loc="lower right")
+    return figure

@@ -15,16 +15,17 @@ import pandas as pd
 
 from features.errors import DataError
 from ranker import metrics, reference
-from ranker.evaluate import evaluate
+from ranker.evaluate import evaluate, grouping, splits_of
 from ranker.studies import factors, methods
 from ranker.studies.default import candidates, new_tasks
-from ranker.studies.holdout import Figures
+from ranker.studies.holdout import Figures, run
 from ranker.studies.page import Page, cell, difference, signed, with_interval
-from ranker.studies.pictures import bars, cost_against_accuracy, grid
+from ranker.studies.pictures import bars, cost_against_accuracy, grid, growing
 from ranker.studies.zeng import EQUAL, judge
 from ranker.table import proxies_of
 
 TABLE = "foretune48"
+SHARES = (0.25, 0.4, 0.6, 0.8, 0.9)
 METHODS = ("ltc", "logistic", "best-single", "single:ppl_clm")
 
 
@@ -52,6 +53,8 @@ def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, c
     _outcomes(page, df)
     _held_out(page, df, proxies, splits, seed)
     whole = evaluate(df, methods=METHODS, features=proxies, splits=splits, seed=seed)
+    if not quick:
+        _growing(page, df, proxies, splits, seed)
     _headline(page, whole.get("ceiling", {}))
     page.picture("by_gap", plots.accuracy_by_gap(whole), "accuracy by the size of the outcome gap")
     page.picture("calibration", plots.calibration(whole), "calibration on held-out pairs")
@@ -145,6 +148,42 @@ def _held_out(page: Page, df: pd.DataFrame, proxies: list[str], splits: int, see
     )
 
 
+def _growing(page: Page, df: pd.DataFrame, proxies: list[str], splits: int, seed: int) -> None:
+    """How many variants it takes: the same question with fewer and with more of them to learn from."""
+    makers = {name: maker for name, maker in _makers(False).items() if name in ("single:ppl_clm", "best-single", "ltc")}
+    groups, rows, curve = grouping(df, None), [], []
+    for share in SHARES:
+        more = round(splits * max(1.0, 0.4 / (1 - share)))  # as many pairs are judged where fewer are held out
+        parts = splits_of(df, groups, None, splits=more, train_share=share, seed=seed)
+        found = run(df, makers, parts, columns=proxies, groups=groups, seed=seed)
+        known = round(share * df["checkpoint"].nunique())
+        of = {name: found.of(name, against="best-single") for name in makers}
+        cut = _error_cut(found, "ltc", "all")
+        page.figures[f"growing/{known}"] = {**{name: one["accuracy"] for name, one in of.items()}, "error_cut": cut}
+        curve.append({"variants": known, **{name: (one["accuracy"], *one["ci95"]) for name, one in of.items()}})
+        rows.append(
+            [
+                known,
+                more,
+                of["single:ppl_clm"]["accuracy"],
+                of["best-single"]["accuracy"],
+                with_interval(of["ltc"]),
+                difference(of["ltc"]),
+                f"{signed(cut['share'])} [{', '.join(signed(v) for v in cut['ci95'])}]",
+                of["ltc"]["ece"],
+            ]
+        )
+    head = ["variants to learn from", "splits", "perplexity", "best-single", "ltc [95 %]", "less best-single [95 %]"]
+    page.table(
+        "How many variants it takes",
+        [*head, "error of perplexity cut by [95 %]", "ECE"],
+        rows,
+        "All proxies, pairs of two held-out variants. The intervals are those of this set of variants: they do not shrink with "
+        "the number of splits.",
+    )
+    page.picture("growing", growing(curve), "accuracy on held-out variants by how many there are to learn from")
+
+
 def _headline(page: Page, ceiling: dict[str, float]) -> None:
     """What halving perplexity's error would ask for here, and what the outcomes' own noise leaves to be known."""
     perplexity, ours = (page.figures[f"proxies/{method}"]["accuracy"] for method in ("single:ppl_clm", "ltc"))
@@ -154,8 +193,19 @@ def _headline(page: Page, ceiling: dict[str, float]) -> None:
     page.text(
         f"**The headline.** Perplexity alone is right in {cell(perplexity)} of the pairs here (in the paper, where variants were "
         f"trained on from one good model, in .31 to .37). Halving its error asks for {cell(1 - (1 - perplexity) / 2)}; the noise "
-        f"of the outcomes leaves {cell(most)} to a perfect ranker; learning to compare has {cell(ours)} and {reached} it."
+        f"of the outcomes leaves {cell(most)} to a perfect ranker; learning to compare has {cell(ours)} and {reached} it "
+        f"with 60 % of the variants to learn from{_with_most(page)}."
     )
+
+
+def _with_most(page: Page) -> str:
+    """What becomes of the headline with the most variants to learn from; nothing where that was not asked."""
+    grown = {int(key.split("/")[1]): one for key, one in page.figures.items() if key.startswith("growing/")}
+    if not grown:
+        return ""
+    most = max(grown)
+    low, high = grown[most]["error_cut"]["ci95"]
+    return f"; with {most} of them the error is cut by {cell(grown[most]['error_cut']['share'])} [{cell(low)}, {cell(high)}]"
 
 
 def _makers(configurations: bool) -> dict[str, methods.Maker]:
