@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import ndtr
 
 from ranker.blend import probability
 from ranker.pairs import Floats
@@ -138,11 +139,12 @@ def explain(ranker: Answering, left: Side, right: Side) -> Comparison:
     reasons.sort(key=lambda r: -abs(r["contribution"]))
     lacking = [c for c in columns if c.name not in found[0] or c.name not in found[1]]
     bound = float(np.log(call_from / (1 - call_from))) if call_from < 1 else np.inf
-    following: list[dict[str, Any]] = []
-    for c in lacking:
-        seconds = float((ranker.costs or {}).get(c.name, meaning(c.name).seconds))
-        reach = factor * ranker.importance_.get(c.name, 0.0)
-        following.append({"feature": c.name, "settles": _settles(log_odds, reach, bound), "seconds": seconds})
+    costs = ranker.costs or {}
+    settles = _settles(log_odds, np.array([factor * ranker.importance_.get(c.name, 0.0) for c in lacking]), bound)
+    following: list[dict[str, Any]] = [
+        {"feature": c.name, "settles": chance, "seconds": float(costs.get(c.name, meaning(c.name).seconds))}
+        for c, chance in zip(lacking, settles.tolist(), strict=True)
+    ]
     following.sort(key=lambda f: (-(f["settles"] / f["seconds"]), f["seconds"], f["feature"]))
     notes = []
     extra = sorted(
@@ -169,11 +171,12 @@ def explain(ranker: Answering, left: Side, right: Side) -> Comparison:
     )
 
 
-def _settles(log_odds: float, reach: float, bound: float) -> float:
-    """Chance that measuring a feature moves the log-odds out of the band that is too close to call: its contribution is taken as
-    normal with deviation `reach`, as over pairs of the training zoos."""
-    from scipy.special import ndtr
-
-    if not np.isfinite(bound) or reach <= 0:
-        return 0.0
-    return float(ndtr(-(bound - log_odds) / reach) + ndtr((-bound - log_odds) / reach))
+def _settles(log_odds: float, reach: Floats, bound: float) -> Floats:
+    """(n,) chances that measuring a feature moves the log-odds out of the band that is too close to call: its contribution is
+    taken as normal with deviation `reach`, as over pairs of the training zoos.
+    """
+    if not np.isfinite(bound):
+        return np.zeros(len(reach))
+    deviation = np.where(reach > 0, reach, np.inf)
+    chance = ndtr(-(bound - log_odds) / deviation) + ndtr((-bound - log_odds) / deviation)
+    return np.where(reach > 0, chance, 0.0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
 from ranker.pairs import Floats, Ints, far_out
 
@@ -16,7 +17,7 @@ def normal_scores(values: Floats, ordered: Floats) -> Floats:
     """Normal score of each value's quantile position among the sorted `ordered` (ties at their middle); NaN stays NaN."""
     n = len(ordered)
     place = 0.5 * (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right"))
-    return np.where(np.isnan(values), np.nan, norm.ppf((place + 0.5) / (n + 1)))
+    return np.where(np.isnan(values), np.nan, ndtri((place + 0.5) / (n + 1)))
 
 
 def soft(z: Floats) -> Floats:
@@ -56,7 +57,7 @@ def standard_outcome(y: Floats, unit: Ints) -> Floats:
         n = len(rows)
         if n < 2 or np.ptp(values) == 0:
             continue
-        ranks = norm.ppf((rankdata(values) - 0.5) / n)
+        ranks = ndtri((rankdata(values) - 0.5) / n)
         ranks = ranks / max(float(np.std(ranks)), 1e-9)
         kept = values[~far_out(values, np.zeros(n, np.int64))]
         centre, scale = float(np.median(kept)), spread_of(kept)

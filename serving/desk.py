@@ -66,7 +66,7 @@ class Desk:
         self.rankings = self.hits = 0
         self.ready = False
         self._drift = (-1, Drift({}))
-        self._cache: OrderedDict[Any, tuple[bytes, dict[str, Any], tuple[tuple[str, bool], ...]]] = OrderedDict()
+        self._cache: OrderedDict[Any, tuple[bytes, str, tuple[tuple[str, bool], ...]]] = OrderedDict()
         self._rank_cache: OrderedDict[Any, tuple[dict[str, Any], pd.DataFrame]] = OrderedDict()
         self._known: tuple[Any, dict[str, Any], dict[tuple[str, str], Side]] = (None, {}, {})
         self._reloading = threading.Lock()
@@ -78,9 +78,12 @@ class Desk:
         self.ledger.start()
         if self.settings.zoo is not None:
             self.runner.start()
-        # What is loaded stays: collecting garbage among it would hold requests up for a good part of a second.
+        # What is loaded stays: collecting garbage among it would hold requests up for a good part of a second. Nor is it worth
+        # half a second to look through all that open connections hold for the few hundred objects that only a full collection
+        # finds: those of the younger generations find the rest.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(20_000, 20, 1_000)
         self.ready = True
 
     def stop(self) -> None:
@@ -130,16 +133,16 @@ class Desk:
             names = [c if isinstance(c, str) else c.name for c in (a, b)]
             answer = answers.between(snapshot, (names[0], left), (names[1], right), task=task)
             text = json.dumps(answer, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
-            found = (text, answer, self._drift_of(snapshot).marks(left.features, right.features))
+            decision = "too_close" if answer["too_close"] else ("a" if answer["probability"] > 0.5 else "b")
+            found = (text, decision, self._drift_of(snapshot).marks(left.features, right.features))
             self._cache[key] = found
             if len(self._cache) > self.CACHE:
                 self._cache.popitem(last=False)
             self.ledger.answered(answer)
         else:
             self.hits += 1
-        answer = found[1]
         self._drift_of(snapshot).count(found[2])
-        self.decided["too_close" if answer["too_close"] else ("a" if answer["probability"] > 0.5 else "b")] += 1
+        self.decided[found[1]] += 1
         return found[0]
 
     def _sides(self, snapshot: Snapshot, book: Book, task: str, a: str | Checkpoint, b: str | Checkpoint) -> list[Side]:
