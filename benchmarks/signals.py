@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 DRAWS = 1000  # of the bootstrap over checkpoints
 CONFIGURATION = ("parameters", "layers", "width", "heads", "vocabulary", "window", "kshot_shots", "probe_full_share")
-SIGNALS = ("logme", "hscore", "knn", "transrate", "parc", "leep", "nce", "fisher", "probe")
+SIGNALS = ("logme", "hscore", "knn", "transrate", "parc", "leep", "nce", "rankme", "linear_probe", "weights", "fisher", "probe")
 
 
 # --- published tables -------------------------------------------------------------------------------------------------

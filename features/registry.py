@@ -35,6 +35,8 @@ EXTRACTORS: dict[str, str] = {
     "prompt": "features.prompts:ZeroShotPrompts",
     "kshot": "features.kshot:KShot",
     "transferability": "features.transferability.extractor:Transferability",
+    "weights": "features.spectra:WeightSpectra",
+    "linear_probe": "features.linear_probe:LinearProbe",
     "probe": "features.probe.extractor:Probe",
     "probe_last_layer": "features.probe.extractor:LastLayerProbe",
     "probe_lora": "features.probe.extractor:LoraProbe",

@@ -72,6 +72,8 @@ _RULES: tuple[tuple[str, str | None, str, int, float, bool], ...] = (
     (r"kshot_.*nll.*", None, "plain", -1, 60, False),
     (r"kshot_acc_norm.*", None, "plain", 1, 60, False),
     (r"prompt_(acc|margin|prob).*|.*prompt.*_acc.*|zero_?shot_acc.*", None, "plain", 1, 30, False),
+    (r"linear_probe_.*_(r2|acc)|rankme(_.*)?", None, "plain", 1, 60, False),
+    (r"weights_.*", None, "plain", 0, 5, False),
     (r"probe_.*_acc", None, "plain", 1, 120, False),
     (r".*_depth", None, "plain", 0, 50, False),
     (r".*nll.*|(.*_)?loss(_.*)?", None, "plain", -1, 30, False),

@@ -67,7 +67,9 @@ def tasks(data: Path, folder: Path, names: list[str] | None = None, *, source: P
             raise ManifestError(f"no reference task {name!r}", where="--task", remedy=f"see {source}")
         content = yaml.safe_load((source / f"{name}.yaml").read_text(encoding="utf-8"))
         content["data"] = str((data / content["data"]).resolve())
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        draft = folder / f".{name}.yaml.{os.getpid()}"  # another worker may be reading it
+        draft.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        os.replace(draft, folder / f"{name}.yaml")
         read.append(Task.read(folder / f"{name}.yaml"))
     return read
 
