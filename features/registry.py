@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
@@ -168,6 +169,13 @@ def produces(name: str) -> tuple[str, ...]:
     if name in DERIVED:
         return DERIVED[name]
     return tuple(getattr(load(name), "produces", (name, f"{name}_*")))
+
+
+@lru_cache(maxsize=4096)
+def by_default(feature: str) -> bool:
+    """Whether a feature of this name is measured when none is named; true of a name that no extractor produces."""
+    makers = [e for e in EXTRACTORS if any(fnmatch(feature, pattern) for pattern in produces(e))]
+    return not makers or any(getattr(load(e), "default", True) for e in makers)
 
 
 def select(names: Iterable[str] | None) -> Selection:

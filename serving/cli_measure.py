@@ -173,9 +173,12 @@ def finetune(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Examples per step.")] = 16,
     train_examples: Annotated[int | None, typer.Option("--max-train-examples", min=1, help="Default: all.")] = None,
     test_examples: Annotated[int | None, typer.Option("--max-test-examples", min=1, help="Default: all.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option("--max-length", min=1, help="Tokens of prompt and answer. Default: what the checkpoint takes.")
+    ] = None,
     metric: Annotated[str, typer.Option("--metric", help="auto: accuracy for choices, exact match for generation.")] = "auto",
     early_stopping: Annotated[bool, typer.Option("--early-stopping", help="Stop a run that gets no better.")] = False,
-    device: DEVICE_OPTION = "auto",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     store: Annotated[Path | None, typer.Option("--store", help="Finished runs (default: mlruns/outcomes.db).")] = None,
     as_json: JSON_OPTION = False,
 ) -> None:
@@ -203,6 +206,7 @@ def finetune(
         batch_size=batch_size,
         max_train_examples=train_examples,
         max_test_examples=test_examples,
+        max_length=max_length,
         metric=metric,
         early_stopping=early_stopping,
         device=device,

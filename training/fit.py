@@ -105,7 +105,7 @@ def _default(name: str, root: Path | str | None) -> Fitted:
 
     recipe = default_ranker().get_params()
     table = reference_table()
-    evaluation = evaluate(table, methods=DEFAULT_METHODS, parameters=recipe, splits=10)
+    evaluation = evaluate(table.assign(group=table["checkpoint"]), methods=DEFAULT_METHODS, parameters=recipe, splits=10)
     version = register_default(name, evaluation, root=root)
     return Fitted(name, version, _first(name, version, root), len(table), int(units(table).nunique()), evaluation)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from features.errors import UnknownNameError
+from features.registry import by_default
 from ranker.table import check, proxies_of
 
 if TYPE_CHECKING:
@@ -94,13 +95,25 @@ def vocabulary(name: str) -> pd.DataFrame:
 
 
 def default_table() -> pd.DataFrame:
-    """What the default ranker is fitted on: the reference tables, each a zoo, with the features whose direction is known."""
+    """What the default ranker is fitted on: the reference tables, each a zoo, with the features whose direction is known, and
+    again as `lean` leaves them: a newcomer's question has what `foretune extract` measures when nothing is named.
+    """
     from ranker.vocabulary import meaning
 
-    zoos = [vocabulary(name).assign(zoo=name) for name in TABLES]
+    zoos = [zoo for name in TABLES for zoo in lean(vocabulary(name).assign(zoo=name))]
     keys = ["zoo", "task", "checkpoint", "outcome", "outcome_sd"]
     columns = [c for c in dict.fromkeys(c for zoo in zoos for c in proxies_of(zoo)) if meaning(c).direction]
     return check(pd.concat(zoos, ignore_index=True)[[*keys, *columns]], where="the default ranker's table")
+
+
+def lean(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """A table with a column `zoo`, and, as another zoo, what is left of it without features that are measured by name only. Where
+    there are none, the table alone. Checkpoints keep their names, and must not stand on two sides of a split.
+    """
+    dear = [c for c in proxies_of(table) if not by_default(c)]
+    if not dear:
+        return [table]
+    return [table, table.drop(columns=dear).assign(zoo=table["zoo"] + ", measured by default")]
 
 
 @lru_cache(maxsize=1)
@@ -120,7 +133,7 @@ def default_ranker() -> LearningToCompare:
         table[proxies_of(table)],
         table["outcome"],
         task=table["task"],
-        group=codes(table["zoo"], table["checkpoint"]),
+        group=codes(table["checkpoint"]),
         zoo=table["zoo"],
         outcome_sd=table["outcome_sd"],
     )

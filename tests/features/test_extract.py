@@ -21,7 +21,7 @@ import features.model
 from features.errors import DataError, ManifestError, StoreError, UnknownNameError, UserError
 from features.examples import trajectories
 from features.extract import ExtractReport, extract, resolve_tasks, stored
-from features.registry import EXTRACTORS, load, select
+from features.registry import EXTRACTORS, by_default, load, select
 from features.rows import FEATURE_COLUMNS
 from features.store import FeatureStore
 from features.tasks import Task
@@ -256,6 +256,21 @@ def test_every_registered_extractor_is_what_the_protocol_says() -> None:
         assert extractor.version >= 1
         assert extractor.scope in ("checkpoint", "task")
         assert json.loads(json.dumps(extractor.settings())) == extractor.settings()
+
+
+@pytest.mark.parametrize(
+    ("feature", "measured"),
+    [
+        ("ppl_clm", True),
+        ("hscore_last", True),
+        ("probe_lora_loss", False),
+        ("rankme_mean", False),
+        ("curve_drop", True),
+        ("x", True),
+    ],
+)
+def test_which_features_are_measured_when_none_is_named(feature: str, measured: bool) -> None:
+    assert by_default(feature) is measured
 
 
 def test_a_subset_restricts_the_examples_and_is_another_key(models: Path, tmp_path: Path) -> None:

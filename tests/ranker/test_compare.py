@@ -15,7 +15,7 @@ from sklearn.base import clone
 
 from features.errors import DataError, ForetuneError
 from ranker import LearningToCompare
-from ranker.reference import default_ranker, default_table, load
+from ranker.reference import default_ranker, default_table, lean, load
 
 QUICK = {"bags": 4, "rounds": 20}
 number = st.one_of(st.none(), st.floats(-1e6, 1e6, allow_nan=False))
@@ -223,7 +223,19 @@ def test_the_default_ranker_answers_for_a_zoo_of_other_names_and_scales() -> Non
     assert {"ppl_clm", "ppl_sc", "kshot_acc"} <= {r["feature"] for r in answer.reasons}
     assert "prompt_nll" in answer.missing
     assert ranker.card_["holdout"]["accuracy"] > 0.6
-    assert set(default_table()["zoo"]) == {"zeng2025", "foretune48"}
+
+
+def test_the_default_ranker_knows_zoos_without_what_is_measured_by_name_only() -> None:
+    table = default_table()
+    assert set(table["zoo"]) == {"zeng2025", "foretune48", "foretune48, measured by default"}
+    whole, less = (table[table["zoo"] == f"foretune48{rest}"].reset_index(drop=True) for rest in ("", ", measured by default"))
+    assert (whole["checkpoint"] == less["checkpoint"]).all()
+    assert (whole["outcome"] == less["outcome"]).all()
+    dear = ["probe_long_loss", "linear_probe_last_r2", "rankme_mean"]
+    assert whole[dear].notna().any().all()
+    assert less[dear].isna().all().all()
+    assert less["prompt_nll"].equals(whole["prompt_nll"])
+    assert [len(lean(zoo)) for zoo in (whole, less)] == [2, 1]
 
 
 def test_saving_and_loading_changes_no_answer(ranker: LearningToCompare, tmp_path: Path) -> None:

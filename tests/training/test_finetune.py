@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import time
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from called import foretune_in
 from features.errors import CheckpointError, ManifestError, StoreError, UserError
 from features.model import load
 from features.rows import OUTCOME_COLUMNS
@@ -298,3 +300,39 @@ def test_progress_is_shown_on_stderr_with_the_time_left(
     assert "gpt2 on sums, seed 0" in shown.err
     assert "step/s" in shown.err
     assert np.isfinite(found["outcome"]).all()
+
+
+def test_the_command_fine_tunes_writes_and_says_what_failed(
+    models: Path, learnable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = foretune_in(tmp_path, monkeypatch, capsys)
+    (tmp_path / "zoo.yaml").write_text(f"zoo: tiny\ncheckpoints:\n  - {{name: llama, model: {models / 'llama'}}}\n")
+    asked = (
+        "finetune",
+        "zoo.yaml",
+        "--task",
+        str(learnable / "films.yaml"),
+        "-o",
+        "outcomes.csv",
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+    )
+    few = ("--max-train-examples", "32", "--max-test-examples", "20", "--learning-rate", "2e-3", "--max-length", "24")
+    code, said, _ = run(*asked, *few, "--device", "cpu", "--json")
+    assert code == 0
+    rows = pd.read_csv(tmp_path / "outcomes.csv")
+    assert list(rows.columns) == OUTCOME_COLUMNS
+    assert json.loads(said)["rows"][0]["outcome"] == rows["outcome"].item()
+    direct = finetune(
+        zoo_of(models, "llama"), [learnable / "films.yaml"], seeds=1, store=tmp_path / "own.db", **(QUICK | {"epochs": 1}),
+        max_train_examples=32, max_test_examples=20, max_length=24,
+    )  # fmt: skip
+    assert rows["outcome"].item() == pytest.approx(direct["outcome"].item())
+    code, _, told = run(*asked, "--max-length", "0")
+    assert code == 2
+    assert "--max-length" in told
+    code, _, told = run(*asked, *few, "--device", "tpu")
+    assert code == 2
+    assert "use auto, cpu or cuda" in told
