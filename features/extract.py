@@ -20,7 +20,7 @@ from features.corpora import Corpora
 from features.errors import CheckpointError, UnknownNameError
 from features.manifest import closest
 from features.measuring import Job, Measured, check_place, digest_of, dtype_name, key_of, measure, units
-from features.registry import EXTRACTORS, Extractor, Selection, Session, select
+from features.registry import DERIVED, EXTRACTORS, Extractor, Selection, Session, select
 from features.rows import FEATURE_COLUMNS, Feature
 from features.store import FeatureStore
 from features.tasks import Task, read_tasks
@@ -187,10 +187,10 @@ def stored(
 ) -> pd.DataFrame:
     """What the store already holds of what `extract` would measure: FEATURE_COLUMNS. Loads no checkpoint and imports no torch.
 
-    `dtype` None takes what there is, float32 before the others. A checkpoint that cannot be read has no rows but those of its
-    metadata.
+    `features` None takes what is there of every extractor, those that `extract` measures by name only included. `dtype` None
+    takes what there is, float32 before the others. A checkpoint that cannot be read has no rows but those of its metadata.
     """
-    zoo, read, selection = prepared(zoo, tasks, features, examples, limit)
+    zoo, read, selection = prepared(zoo, tasks, [*EXTRACTORS, *DERIVED] if features is None else features, examples, limit)
     kept = store if isinstance(store, FeatureStore) else FeatureStore(store)
     corpora = Corpora(zoo.corpora)
     groups, digests = [], []

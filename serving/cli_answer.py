@@ -92,7 +92,10 @@ def rank(
         zoo, tasks = zoo_and_tasks(Path(source), task, only=True)
         need_tasks(tasks, Path(source))
         extracted = measured(zoo, tasks, features, backend, None, device, dtype, limit, examples, trust, pickle, store)
-        catalogue = Catalogue.of_features(extracted.rows, zoo, [t.name for t in tasks])
+        if features is None:  # what was measured by name before speaks too
+            catalogue = _of_store(zoo, tasks, limit, dtype, store, examples)
+        else:
+            catalogue = Catalogue.of_features(extracted.rows, zoo, [t.name for t in tasks])
         if extracted.failed and (not catalogue.tables or min(map(len, catalogue.tables.values())) < 2):
             record(extracted, features=features or "default", dtype=dtype, backend=backend, limit=limit)
             complain(extracted, source)
@@ -226,7 +229,9 @@ def compare(
         record(extracted, features="default", dtype=dtype, backend="inline", limit=limit)
 
 
-def _of_store(zoo: Zoo, tasks: Sequence[Task], limit: int | None, dtype: str, store: Path | None) -> Catalogue:
+def _of_store(
+    zoo: Zoo, tasks: Sequence[Task], limit: int | None, dtype: str, store: Path | None, examples: Path | None = None
+) -> Catalogue:
     """All of a zoo that is measured by now: what a checkpoint is like is said beside the others."""
     from features.extract import LIMIT, stored
     from serving.catalogue import Catalogue
@@ -235,6 +240,7 @@ def _of_store(zoo: Zoo, tasks: Sequence[Task], limit: int | None, dtype: str, st
         zoo,
         tasks,
         store=store_path(store),
+        examples=examples,
         limit=LIMIT if limit is None else limit,
         dtype=None if dtype == "auto" else dtype,
     )

@@ -147,6 +147,26 @@ def test_a_checkpoint_that_cannot_be_measured_is_reported_and_has_no_place(
     assert "failed: gone: " in err
 
 
+def test_what_was_measured_by_name_before_speaks_too(run: Foretune, zoo_folder: Path, mlflow_root: Path) -> None:
+    zoo, few = str(zoo_folder / "zoo.yaml"), ("--limit", "8")
+
+    def missing() -> set[str]:
+        code, out, _ = run("compare", "llama", "gpt2", "--zoo", zoo, *few, "--json")
+        assert code == 0
+        return set(json.loads(out)["missing"])
+
+    before = missing()
+    assert "rankme_mean" in before
+    code, ranked, _ = run("rank", zoo, *few, "--json")
+    assert run("extract", zoo, "--features", "linear_probe", *few, "-o", "probes.csv")[0] == code == 0
+    assert before - missing() >= {"rankme_mean", "linear_probe_mean_r2"}
+    code, again, _ = run("rank", zoo, *few, "--json")
+    assert code == 0
+    assert json.loads(again) != json.loads(ranked)
+    code, named, _ = run("rank", zoo, "--features", "ppl_clm,ppl_sc,ppl_task,prompt,kshot,transferability", *few, "--json")
+    assert json.loads(named) == json.loads(ranked)
+
+
 def test_a_comparison_measures_the_two_and_no_other(run: Foretune, zoo_folder: Path, mlflow_root: Path) -> None:
     from training.tracking import recorded_features
 
