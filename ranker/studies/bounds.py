@@ -1,4 +1,4 @@
-"""Zeng et al.: what could be reached at all, by the test sets' own sampling and in worlds drawn from a Gaussian process."""
+"""What could be reached at all: by the sampling of Zeng et al.'s test sets, and in worlds drawn from a Gaussian process."""
 
 from __future__ import annotations
 
@@ -40,40 +40,12 @@ def ceiling(page: Page, df: pd.DataFrame) -> None:
 
 def teachable(page: Page, df: pd.DataFrame, choices: dict[str, list[str]], splits: int, seed: int, worlds: int = 30) -> None:
     """How well one could do who knew the truth, and who had to learn it from 30 models, were the world as the process has it."""
-    clean = df
-    unit, checkpoint = codes(clean["task"]), codes(clean["checkpoint"])
-    lr, ones = clean["learning_rate"].to_numpy(float), np.ones(len(clean))
-    held = list(splits_of(clean, grouping(clean, None), None, splits=max(1, splits // 2), train_share=0.6, seed=seed))
+    held = list(splits_of(df, grouping(df, None), None, splits=max(1, splits // 2), train_share=0.6, seed=seed))
     rows = []
     for label, columns in choices.items():
-        Z = Standardiser().fit(clean[columns], unit, checkpoint).matrix_within(clean[columns], unit)
-        t = standard_outcome(clean["outcome"].to_numpy(float), unit)
-        process = Process().fit(Z, t, ones, unit, unit, checkpoint, np.ones((1, len(t)), bool), seed)
-        K, noise = process.covariance(np.nan_to_num(Z), ones, unit, unit, checkpoint)
-        solved = np.linalg.solve(K + noise, np.column_stack([t, K]))
-        jitter = 1e-6 * np.eye(len(t))
-        likely = np.linalg.cholesky(K - K @ solved[:, 1:] + jitter)
-        luck = np.linalg.cholesky(noise + jitter)
-        rng = np.random.default_rng(seed)
-        found: dict[str, list[float]] = {"truth": [], "truth, equal": [], "learnt": [], "learnt, equal": []}
-        for _ in range(worlds):
-            truth = K @ solved[:, 0] + likely @ rng.normal(size=len(t))
-            y = truth + luck @ rng.normal(size=len(t))
-            for a, b in held:
-                learnt = K[np.ix_(b, a)] @ np.linalg.solve((K + noise)[np.ix_(a, a)], y[a])
-                for k in np.unique(unit):
-                    own = np.flatnonzero(unit[b] == k)
-                    i, j = np.triu_indices(len(own), 1)
-                    better, same = np.sign(y[b][own][i] - y[b][own][j]), lr[b][own][i] == lr[b][own][j]
-                    for name, s in (("truth", truth[b][own]), ("learnt", learnt[own])):
-                        right = np.sign(s[i] - s[j]) == better
-                        found[name].append(float(right.mean()))
-                        if same.any():
-                            found[f"{name}, equal"].append(float(right[same].mean()))
-        figures: dict[str, float] = {k: float(np.mean(v)) for k, v in found.items()}
-        low, high = _exact_error(K, noise, unit, lr, held, 2 * worlds, rng)
-        figures |= {"ece, equal, low": low, "ece, equal, high": high}
+        figures = learnable(df, columns, held, seed, worlds)
         page.figures[f"teachable/{label}"] = figures
+        low, high = (figures[f"ece, equal, {side}"] for side in ("low", "high"))
         rows.append([label, *list(figures.values())[:4], f"{cell(low)} to {cell(high)}"])
     page.table(
         "What 30 models can teach",
@@ -93,6 +65,44 @@ def teachable(page: Page, df: pd.DataFrame, choices: dict[str, list[str]], split
         "holds likely. `its ECE there`: the calibration error at equal learning rate of probabilities that are exact, in 9 of 10 "
         "worlds drawn from the process itself.",
     )
+
+
+def learnable(
+    df: pd.DataFrame, columns: list[str], held: list[tuple[Ints, Ints]], seed: int, worlds: int = 30
+) -> dict[str, float]:
+    """Accuracy on held-out pairs of who knows the true function ("truth") and of who learns it from the training rows and knows
+    the process's numbers ("learnt"), of all pairs and of those of equal learning rate, in worlds drawn from the Gaussian process
+    fitted on all of `df`; and the range of the calibration error of exact probabilities at equal learning rate.
+    """
+    unit, checkpoint = codes(df["task"]), codes(df["checkpoint"])
+    lr, ones = df["learning_rate"].to_numpy(float), np.ones(len(df))
+    Z = Standardiser().fit(df[columns], unit, checkpoint).matrix_within(df[columns], unit)
+    t = standard_outcome(df["outcome"].to_numpy(float), unit)
+    process = Process().fit(Z, t, ones, unit, unit, checkpoint, np.ones((1, len(t)), bool), seed)
+    K, noise = process.covariance(np.nan_to_num(Z), ones, unit, unit, checkpoint)
+    solved = np.linalg.solve(K + noise, np.column_stack([t, K]))
+    jitter = 1e-6 * np.eye(len(t))
+    likely = np.linalg.cholesky(K - K @ solved[:, 1:] + jitter)
+    luck = np.linalg.cholesky(noise + jitter)
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[float]] = {"truth": [], "truth, equal": [], "learnt": [], "learnt, equal": []}
+    for _ in range(worlds):
+        truth = K @ solved[:, 0] + likely @ rng.normal(size=len(t))
+        y = truth + luck @ rng.normal(size=len(t))
+        for a, b in held:
+            learnt = K[np.ix_(b, a)] @ np.linalg.solve((K + noise)[np.ix_(a, a)], y[a])
+            for k in np.unique(unit):
+                own = np.flatnonzero(unit[b] == k)
+                i, j = np.triu_indices(len(own), 1)
+                better, same = np.sign(y[b][own][i] - y[b][own][j]), lr[b][own][i] == lr[b][own][j]
+                for name, s in (("truth", truth[b][own]), ("learnt", learnt[own])):
+                    right = np.sign(s[i] - s[j]) == better
+                    found[name].append(float(right.mean()))
+                    if same.any():
+                        found[f"{name}, equal"].append(float(right[same].mean()))
+    figures: dict[str, float] = {k: float(np.mean(v)) for k, v in found.items()}
+    low, high = _exact_error(K, noise, unit, lr, held, 2 * worlds, rng)
+    return figures | {"ece, equal, low": low, "ece, equal, high": high}
 
 
 def _exact_error(
