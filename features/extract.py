@@ -184,11 +184,13 @@ def stored(
     examples: str | Path | None = None,
     limit: int | None = LIMIT,
     dtype: str | None = None,
+    allow_pickle: Collection[str] = (),
 ) -> pd.DataFrame:
     """What the store already holds of what `extract` would measure: FEATURE_COLUMNS. Loads no checkpoint and imports no torch.
 
     `features` None takes what is there of every extractor, those that `extract` measures by name only included. `dtype` None
-    takes what there is, float32 before the others. A checkpoint that cannot be read has no rows but those of its metadata.
+    takes what there is, float32 before the others. A checkpoint that cannot be read (pickled weights without being named in
+    `allow_pickle`, say) has no rows but those of its metadata.
     """
     zoo, read, selection = prepared(zoo, tasks, [*EXTRACTORS, *DERIVED] if features is None else features, examples, limit)
     kept = store if isinstance(store, FeatureStore) else FeatureStore(store)
@@ -197,7 +199,7 @@ def stored(
     for checkpoint in zoo.checkpoints:
         group = []
         try:
-            digest = digest_of(checkpoint)
+            digest = digest_of(checkpoint, allow_pickle=checkpoint.name in allow_pickle)
         except CheckpointError:
             digest = ""
         for extractor, task in units(selection, read) if digest else []:

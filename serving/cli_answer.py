@@ -93,7 +93,7 @@ def rank(
         need_tasks(tasks, Path(source))
         extracted = measured(zoo, tasks, features, backend, None, device, dtype, limit, examples, trust, pickle, store)
         if features is None:  # what was measured by name before speaks too
-            catalogue = _of_store(zoo, tasks, limit, dtype, store, examples)
+            catalogue = _of_store(zoo, tasks, limit, dtype, store, examples, pickle)
         else:
             catalogue = Catalogue.of_features(extracted.rows, zoo, [t.name for t in tasks])
         if extracted.failed and (not catalogue.tables or min(map(len, catalogue.tables.values())) < 2):
@@ -230,7 +230,13 @@ def compare(
 
 
 def _of_store(
-    zoo: Zoo, tasks: Sequence[Task], limit: int | None, dtype: str, store: Path | None, examples: Path | None = None
+    zoo: Zoo,
+    tasks: Sequence[Task],
+    limit: int | None,
+    dtype: str,
+    store: Path | None,
+    examples: Path | None = None,
+    pickle: list[str] | None = None,
 ) -> Catalogue:
     """All of a zoo that is measured by now: what a checkpoint is like is said beside the others."""
     from features.extract import LIMIT, stored
@@ -243,6 +249,7 @@ def _of_store(
         examples=examples,
         limit=LIMIT if limit is None else limit,
         dtype=None if dtype == "auto" else dtype,
+        allow_pickle=pickle or (),
     )
     return Catalogue.of_features(rows, zoo, [t.name for t in tasks])
 

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import typer
+import yaml
 
 from called import Foretune, foretune_in
 from served import table
@@ -165,6 +167,22 @@ def test_what_was_measured_by_name_before_speaks_too(run: Foretune, zoo_folder: 
     assert json.loads(again) != json.loads(ranked)
     code, named, _ = run("rank", zoo, "--features", "ppl_clm,ppl_sc,ppl_task,prompt,kshot,transferability", *few, "--json")
     assert json.loads(named) == json.loads(ranked)
+
+
+def test_pickled_weights_that_were_allowed_have_a_place(run: Foretune, zoo_folder: Path, mlflow_root: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    zoo = (zoo_folder / "zoo.yaml").read_text()
+    llama = next(Path(c["model"]) for c in yaml.safe_load(zoo)["checkpoints"] if c["name"] == "llama")
+    pickled = zoo_folder / "pickled"
+    shutil.copytree(zoo_folder / llama, pickled)
+    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    (zoo_folder / "old.yaml").write_text(zoo.replace("tasks:", "  - {name: old, model: ./pickled}\ntasks:"))
+    code, out, err = run("rank", str(zoo_folder / "old.yaml"), "--allow-pickle", "old", "--limit", "8", "--json")
+    assert (code, "failed" in err) == (0, False)
+    assert {row["checkpoint"] for row in json.loads(out)["ranking"]} == {"llama", "gpt2", "old"}
 
 
 def test_a_comparison_measures_the_two_and_no_other(run: Foretune, zoo_folder: Path, mlflow_root: Path) -> None:
