@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from features.estimate import ratio
 from features.transferability.inputs import check_classes, check_features, one_hot
+from features.transferability.spectrum import basis
 
 PENALTIES = np.geomspace(1e-4, 1e2, 19)  # in units of the mean square of a row
 
@@ -61,13 +62,13 @@ def probe(features: ArrayLike, labels: ArrayLike) -> Probed:
     centred = centred / np.where(spread > 1e-6 * spread.max(), spread, np.inf)
     indicator = one_hot(classes, count)
     target = indicator - indicator.mean(axis=0)
-    values, basis = _basis(centred)
-    projected, leverage = basis.T @ target, basis**2
+    values, left = basis(centred)
+    projected, leverage = left.T @ target, left**2
     best: tuple[float, float, NDArray[np.float64]] | None = None
     for penalty in PENALTIES * values.sum() / examples:
         shrunk = values / (values + penalty)
         left_out = 1 - leverage @ shrunk - 1 / examples
-        error = (target - basis @ (shrunk[:, None] * projected)) / np.maximum(left_out, 1e-9)[:, None]
+        error = (target - left @ (shrunk[:, None] * projected)) / np.maximum(left_out, 1e-9)[:, None]
         total = float((error**2).sum())
         if best is None or total < best[0]:
             best = total, float(penalty), error
@@ -86,18 +87,6 @@ def effective_rank(features: ArrayLike) -> float:
     CheckpointError : features not finite, or constant
     """
     matrix = check_features(features)
-    values, _ = _basis(matrix - matrix.mean(axis=0))
+    values, _ = basis(matrix - matrix.mean(axis=0))
     share = np.sqrt(values) / np.sqrt(values).sum()
     return float(np.exp(-(share * np.log(share)).sum()))
-
-
-def _basis(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(R,) squared singular values that are not nil, and (N, R) left singular vectors."""
-    examples, dimensions = centred.shape
-    if dimensions < examples:
-        values, right = np.linalg.eigh(centred.T @ centred)
-        kept = values > 1e-9 * values[-1]
-        return values[kept], centred @ (right[:, kept] / np.sqrt(values[kept]))
-    values, left = np.linalg.eigh(centred @ centred.T)
-    kept = values > 1e-9 * values[-1]
-    return values[kept], left[:, kept]

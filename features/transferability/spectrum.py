@@ -25,11 +25,22 @@ def spectrum(features: Floats, directions: Floats) -> tuple[Floats, Floats]:
     squares : squared singular values above rounding error, shape (R,), R <= min(N, D)
     projections : U'Y, with U the matching left singular vectors, shape (R, K)
     """
+    squares, vectors, wide = _decomposed(features)
+    if wide:
+        return squares, vectors.T @ directions
+    return squares, (vectors.T @ (features.T @ directions)) / np.sqrt(squares)[:, None]
+
+
+def basis(features: Floats) -> tuple[Floats, Floats]:
+    """Squared singular values as `spectrum` has them, shape (R,), and the left singular vectors themselves, shape (N, R)."""
+    squares, vectors, wide = _decomposed(features)
+    return squares, vectors if wide else features @ (vectors / np.sqrt(squares))
+
+
+def _decomposed(features: Floats) -> tuple[Floats, Floats, bool]:
+    """Squared singular values, and the singular vectors of the side that is smaller: the left ones where features are wide."""
     examples, dimensions = features.shape
     wide = examples < dimensions
     values, vectors = np.linalg.eigh(features @ features.T if wide else features.T @ features)
     kept = values > values[-1] * np.finfo(np.float64).eps * max(examples, dimensions)
-    squares, vectors = values[kept], vectors[:, kept]
-    if wide:
-        return squares, vectors.T @ directions
-    return squares, (vectors.T @ (features.T @ directions)) / np.sqrt(squares)[:, None]
+    return values[kept], vectors[:, kept], wide
