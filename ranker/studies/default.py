@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -64,15 +64,17 @@ def new_tasks(page: Page, df: pd.DataFrame, seed: int) -> None:
     zeng, names = reference.vocabulary("zeng2025"), np.random.default_rng(seed).permutation(df["checkpoint"].unique())
     everything = proxies_of(df)
     known = [c for c in everything if meaning(c).direction]
-    ways = {
-        "zeng2025, shared": (False, list(reference.SHARED), False),
-        "other tasks and variants, shared": (True, list(reference.SHARED), False),
-        "other tasks and variants, all": (True, everything, False),
-        "zeng2025 + other tasks and variants, shared": (True, list(reference.SHARED), False),
-        "zeng2025 + other tasks and variants, all": (True, everything, False),
-        "zeng2025 + other tasks and variants, known": (True, known, False),
-        "the same, measured by default": (True, [c for c in known if by_default(c)], False),
-        "the same, known and measured by default as two zoos (the choice)": (True, known, True),
+    shared, lean = list(reference.SHARED), reference.lean
+    # what it is called: whether the published table is among the zoos, the zoos that the own one is made into, the columns
+    ways: dict[str, tuple[bool, Callable[[pd.DataFrame], list[pd.DataFrame]], list[str]]] = {
+        "zeng2025, shared": (True, lambda own: [], shared),
+        "other tasks and variants, shared": (False, lambda own: [own], shared),
+        "other tasks and variants, all": (False, lambda own: [own], everything),
+        "zeng2025 + other tasks and variants, shared": (True, lambda own: [own], shared),
+        "zeng2025 + other tasks and variants, all": (True, lambda own: [own], everything),
+        "zeng2025 + other tasks and variants, known": (True, lambda own: [own], known),
+        "the same, measured by default": (True, lambda own: [own], [c for c in known if by_default(c)]),
+        "the same, known and measured by default as two zoos (the choice)": (True, lean, known),
     }
     offers = {"everything": everything, "what is measured by default": [c for c in everything if by_default(c)]}
     right: dict[tuple[str, str], list[float]] = {}
@@ -80,12 +82,10 @@ def new_tasks(page: Page, df: pd.DataFrame, seed: int) -> None:
         for half in (set(names[::2]), set(names[1::2])):
             test = df[(df["task"] == task) & df["checkpoint"].isin(half)].reset_index(drop=True)
             train = df[(df["task"] != task) & ~df["checkpoint"].isin(half)].assign(zoo="own")
-            for label, (own, columns, twice) in ways.items():
-                parts = (reference.lean(train) if twice else [train]) if own else []
-                zoos = {str(part["zoo"].iloc[0]): part for part in parts}
-                ranker = fitted(
-                    {"zeng2025": zeng} | zoos if label[:5] != "other" else zoos, columns, signs="strict", random_state=seed
-                )
+            for label, (published, made, columns) in ways.items():
+                zoos = {"zeng2025": zeng} if published else {}
+                zoos |= {str(part["zoo"].iloc[0]): part for part in made(train)}
+                ranker = fitted(zoos, columns, signs="strict", random_state=seed)
                 for offer, offered in offers.items():
                     right.setdefault((label, offer), []).append(asked(ranker, test, offered).accuracy)
             for column in reference.SHARED:
