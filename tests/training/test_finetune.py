@@ -302,23 +302,13 @@ def test_progress_is_shown_on_stderr_with_the_time_left(
     assert np.isfinite(found["outcome"]).all()
 
 
-def test_the_command_fine_tunes_writes_and_says_what_failed(
+def test_the_command_fine_tunes_writes_and_refuses_what_it_cannot(
     models: Path, learnable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = foretune_in(tmp_path, monkeypatch, capsys)
     (tmp_path / "zoo.yaml").write_text(f"zoo: tiny\ncheckpoints:\n  - {{name: llama, model: {models / 'llama'}}}\n")
-    asked = (
-        "finetune",
-        "zoo.yaml",
-        "--task",
-        str(learnable / "films.yaml"),
-        "-o",
-        "outcomes.csv",
-        "--seeds",
-        "1",
-        "--epochs",
-        "1",
-    )
+    once = ("--seeds", "1", "--epochs", "1")
+    asked = ("finetune", "zoo.yaml", "--task", str(learnable / "films.yaml"), "-o", "outcomes.csv", *once)
     few = ("--max-train-examples", "32", "--max-test-examples", "20", "--learning-rate", "2e-3", "--max-length", "24")
     code, said, _ = run(*asked, *few, "--device", "cpu", "--json")
     assert code == 0
