@@ -150,7 +150,7 @@ ACCURACY: tuple[tuple[str, str, str, str, str], ...] = (
         "penalties of ridge and logistic regression that weigh less on features of higher correlation (adaptive ridge)",
         "the tables above and our zoo, whole and in draws of 12, mean",
         "accuracy .753, Brier .163",
-        "accuracy .755, Brier .163; our zoo +.002, draws of 12 -.002",
+        "accuracy .755, Brier .163; our zoo +.002, draws of 12 of it -.002",
         "no: within noise",
     ),
     (
