@@ -1,5 +1,5 @@
-"""A fitted ranker on disk: ``ranker.json``, ``booster.txt`` and ``bags.txt``. No pickle: what was downloaded is read, never
-run.
+"""A fitted ranker on disk: ``ranker.json``, and the text of its trees, of all tasks together (``booster.txt``, ``bags.txt`` of
+the resamples) and of each task's own (``own.txt``, ``own_bags.txt``). No pickle: what was downloaded is read, never run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.errors import DataError
-from ranker import trees
 from ranker.ensemble import Ensemble
 from ranker.standardise import Standardiser
 from ranker.strata import Strata
@@ -20,16 +19,14 @@ from ranker.strata import Strata
 if TYPE_CHECKING:
     from ranker.compare import LearningToCompare
 
-FORMAT = 3
-_TEXTS = ("booster.txt", "bags.txt")
+FORMAT = 4
+_TEXTS = ("booster.txt", "bags.txt", "own.txt", "own_bags.txt")
 
 
 def write(ranker: LearningToCompare, folder: Path) -> None:
     """Write a fitted ranker; the folder is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
-    bags = ranker.ensemble_.bag_booster
-    assert bags is not None
-    texts = {"booster.txt": ranker.booster_.model_to_string(num_iteration=-1), "bags.txt": bags.model_to_string(num_iteration=-1)}
+    texts = dict(zip(_TEXTS, (*ranker.ensemble_.trees.texts(), *ranker.ensemble_.own.texts()), strict=True))
     content = {
         "format": FORMAT,
         "kind": "foretune learning-to-compare",
@@ -79,21 +76,23 @@ def read(folder: Path) -> LearningToCompare:
         ranker.standardiser_ = Standardiser.from_json(content["standardiser"])
         ranker.feature_names_ = [c.name for c in ranker.standardiser_.columns]
         ranker.directions_ = np.array(content["directions"], np.int64)
-        booster, bags = (trees.read(texts[name]) for name in _TEXTS)
-        ranker.ensemble_ = Ensemble.from_json(content["ensemble"], booster, bags)
-        ranker.booster_ = booster
+        booster, bags, own, own_bags = (texts[name] for name in _TEXTS)
+        ranker.ensemble_ = Ensemble.from_json(content["ensemble"], (booster, bags), (own, own_bags))
+        if ranker.ensemble_.trees.whole is None:
+            raise DataError("no trees", where="booster.txt", remedy=remedy)
+        ranker.booster_ = ranker.ensemble_.trees.whole
         ranker.call_from_ = float(content["call_from"])
         strata = content.get("strata")
         ranker.strata_ = None if strata is None else Strata.from_json(strata)
         ranker.card_ = content["card"]
         ranker.holdout_ = ranker.card_["holdout"]
         ranker.importance_ = {str(k): float(v) for k, v in ranker.card_["importance"].items()}
-    except DataError:
-        raise
+    except DataError as error:
+        raise DataError(
+            error.message, where=f"{folder}{f', {error.where}' if error.where else ''}", remedy=error.remedy
+        ) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"not understood: {type(error).__name__} {error}", where=where, remedy=remedy) from error
-    if bags.num_trees() != sum(ranker.ensemble_.tree_counts):
-        raise DataError("another number of trees than ranker.json says", where=str(folder / "bags.txt"), remedy=remedy)
     return ranker
 
 

@@ -94,7 +94,7 @@ def describe(
         "error_rate": float(ranker.error_rate),
         "call_from": float(ranker.call_from_),
         "strata": None if ranker.strata_ is None else ranker.strata_.to_json(),
-        "weights": dict(zip(SCORERS, map(float, ranker.ensemble_.weights), strict=True)),
+        "weights": dict(zip(SCORERS, map(float, ranker.ensemble_.weights[-1]), strict=True)),
         "importance": ranker.importance_,
         "ranges": {name: [float(np.nanmin(raw[:, k])), float(np.nanmax(raw[:, k]))] for k, name in numbers},
         "signs": {ranker.standardiser_.names[k]: int(s) for k, s in enumerate(sample.sign) if s},

@@ -48,7 +48,7 @@ class LearningToCompare(Answering, BaseEstimator):
     Attributes
     ----------
     feature_names_ : columns that are used, numbers first
-    booster_ : the trees, as one LightGBM Booster
+    booster_ : the trees of all tasks together, as one LightGBM Booster
     strata_ : what pairs that agree in one of `strata` taught; None without
     card_ : what was learnt from what: held-out figures, digest of the data, training range per feature, twins, far-out outcomes
     classes_ : array([0, 1]): P is of class 1, "a beats b"
@@ -175,7 +175,8 @@ class LearningToCompare(Answering, BaseEstimator):
             max_pairs=self.max_pairs,
             smooth=self.signs != "strict",
         )
-        self.booster_: lgb.Booster = self.ensemble_.booster
+        assert self.ensemble_.trees.whole is not None
+        self.booster_: lgb.Booster = self.ensemble_.trees.whole
         self.strata_ = None
         self._judge(sample, held, told(given_X, self.strata))
         self.importance_ = importances(self, sample)
@@ -193,7 +194,7 @@ class LearningToCompare(Answering, BaseEstimator):
     # ---- persistence
 
     def save(self, folder: str | Path) -> None:
-        """Write the ranker to a folder: ``ranker.json`` and ``booster.txt`` (LightGBM's own text); no pickle."""
+        """Write the ranker to a folder: ``ranker.json`` and LightGBM's own text of its trees; no pickle."""
         from ranker.artifact import write
 
         self._check_fitted()

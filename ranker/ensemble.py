@@ -13,17 +13,20 @@ from typing import Any, Self
 
 import lightgbm as lgb
 import numpy as np
+from numpy.typing import NDArray
 
-from ranker import trees
 from ranker.blend import probability, weights
 from ranker.linear import Linear, Logistic, Signs, Single
 from ranker.pairs import Floats, Ints, certainty, within
 from ranker.process import Process
+from ranker.trees import Forest, fit, fit_ranknet
 
-SCORERS = ("signs", "single", "linear", "logistic", "process", "trees")
+SCORERS = ("signs", "single", "linear", "logistic", "process", "trees", "own trees")
 _LINEAR: dict[str, type[Linear]] = {"signs": Signs, "single": Single, "linear": Linear, "logistic": Logistic}
-PRIOR = (0.3, 0.3, 0.3, 0.3, 1.0, 1.0)
+PRIOR = (0.3, 0.3, 0.3, 0.3, 1.0, 1.0, 1.0)
+_PROCESS, _TREES, _OWN = range(4, 7)
 _MOST_TASKS_IN_TREES = 40
+_OWN_ROWS, _OWN_ROUNDS, _OWN_SEEDS = 20, 75, 3
 _LARGE = 5000
 _LEAST = 0.5
 # What a task never fitted on leaves of the log-odds: on six published tables the best slope there was .50 to 1.05 (geometric mean
@@ -94,6 +97,7 @@ class Held:
     weight : (n,) certainty, over the root of how many checkpoints stand in each one's group
     i, j : (n,) rows of the sample
     fold : (n,) which resample left the two out
+    own : (n,) whether the task has trees of its own
     size : what the pairs are worth, in independent ones: the effective number of groups
     """
 
@@ -103,10 +107,11 @@ class Held:
     i: Ints
     j: Ints
     fold: Ints
+    own: NDArray[np.bool_]
     size: float
 
     def only(self, rows: Any) -> Held:
-        pair = (self.weight[rows], self.i[rows], self.j[rows], self.fold[rows])
+        pair = (self.weight[rows], self.i[rows], self.j[rows], self.fold[rows], self.own[rows])
         return Held(self.gap[rows], self.better[rows], *pair, self.size)
 
 
@@ -118,9 +123,9 @@ class Ensemble:
     ----------
     linears : "single", "linear" and "logistic", one fit per resample and last one of all rows
     process : Gaussian processes of all resamples and last of all rows; None for a table too large for one
-    booster : trees fitted on all rows, several seeds merged into one LightGBM model
-    bag_booster : the trees of all resamples, merged; tree_counts of each
-    weights : (M,) log-odds per unit of each scorer's difference
+    trees : of all tasks together, on outcomes
+    own : of each task with rows enough, on the order of its pairs
+    weights : (2, M) log-odds per unit of each scorer's difference, on a task without and with trees of its own
     left_out : share of the groups that a resample leaves out
     tasks_in_trees : number of task columns appended to the trees' matrix
     strange : what is left of the log-odds on a task that was not fitted on (code -1)
@@ -128,13 +133,11 @@ class Ensemble:
 
     linears: dict[str, list[Linear]] = field(default_factory=dict)
     process: Process | None = None
-    booster: lgb.Booster | None = None
-    bag_booster: lgb.Booster | None = None
-    tree_counts: list[int] = field(default_factory=list)
-    weights: Floats = field(default_factory=lambda: np.ones(len(SCORERS)) / len(SCORERS))
+    trees: Forest = field(default_factory=Forest)
+    own: Forest = field(default_factory=Forest)
+    weights: Floats = field(default_factory=lambda: np.ones((2, len(SCORERS))) / len(SCORERS))
     left_out: float = 0.25
     tasks_in_trees: int = 0
-    leaf_values: Floats = field(default_factory=lambda: np.zeros((0, 1)))
     strange: float = _STRANGE
     _stacks: dict[int, Floats] = field(default_factory=dict)
 
@@ -158,25 +161,31 @@ class Ensemble:
             codes = (sample.unit, sample.task, sample.checkpoint)
             self.process = Process().fit(sample.Z, sample.t, sample.w, *codes, np.vstack([kept, everything]), seed)
         self.linears = {name: [] for name in _LINEAR}
-        boosters, found = [], []
+        tasks, count = np.unique(sample.task, return_counts=True)
+        own_tasks = [int(k) for k in tasks[count >= _OWN_ROWS]] if len(sample.t) < _LARGE else []
+        bag_trees: dict[int, list[lgb.Booster]] = {0: []}
+        bag_own: dict[int, list[lgb.Booster]] = {k: [] for k in own_tasks}
+        found = []
         for b, rows in enumerate(kept):
-            train = np.flatnonzero(rows)
-            self._fit_linears(sample.take(train), target[train])
-            boosters.append(self._fit_trees(sample.take(train), target[train], rounds, int(seeds[b])))
-            found.append(self._held(sample, np.flatnonzero(~rows), boosters[-1], b, max_pairs // len(kept), int(seeds[b])))
-        self.bag_booster = trees.merge(boosters)
-        self.tree_counts = [b.num_trees() for b in boosters]
-        self.leaf_values = trees.leaf_values(self.bag_booster)
+            train, bag_seed = sample.take(np.flatnonzero(rows)), int(seeds[b])
+            self._fit_linears(train, target[rows])
+            bag_trees[0].append(self._fit_trees(train, target[rows], rounds, bag_seed))
+            for k in own_tasks:
+                bag_own[k].append(self._fit_own(train, k, bag_seed))
+            last = bag_trees[0][-1], {k: bag_own[k][-1] for k in own_tasks}
+            found.append(self._held(sample, np.flatnonzero(~rows), *last, b, max_pairs // len(kept), bag_seed))
         self._fit_linears(sample, target)
-        self.booster = trees.merge(
-            [self._fit_trees(sample, target, rounds, seed + k) for k in range(4 if len(sample.t) < _LARGE else 1)]
-        )
+        several = range(seed, seed + (4 if len(sample.t) < _LARGE else 1))
+        self.trees = Forest.of({0: [self._fit_trees(sample, target, rounds, k) for k in several]}, bag_trees)
+        own_seeds = range(seed, seed + _OWN_SEEDS)
+        self.own = Forest.of({k: [self._fit_own(sample, k, s) for s in own_seeds] for k in own_tasks}, bag_own)
         columns = [np.concatenate(column) for column in zip(*found, strict=True)]
         members, size = group_sizes(at, sample.checkpoint)
         rarity = members[at] ** -0.5
         gap, better, sure, i, j, fold = columns
-        held = Held(gap, better, sure * rarity[i] * rarity[j], i, j, fold, size)
-        self.weights = weigh(held)
+        has_own = np.isin(sample.task[i], own_tasks)
+        held = Held(gap, better, sure * rarity[i] * rarity[j], i, j, fold, has_own, size)
+        self.weights = weigh_both(held)
         return held
 
     def _fit_linears(self, train: Sample, target: Floats) -> None:
@@ -186,9 +195,22 @@ class Ensemble:
 
     def _fit_trees(self, train: Sample, target: Floats, rounds: int, seed: int) -> lgb.Booster:
         monotone = np.concatenate([train.sign, np.zeros(self.tasks_in_trees, np.int64)])
-        return trees.fit(self._with_task(train.Z, train.task), target, train.w, rounds=rounds, seed=seed, monotone=monotone)
+        return fit(self._with_task(train.Z, train.task), target, train.w, rounds=rounds, seed=seed, monotone=monotone)
 
-    def _held(self, sample: Sample, rows: Ints, booster: lgb.Booster, bag: int, limit: int, seed: int) -> tuple[Any, ...]:
+    def _fit_own(self, train: Sample, task: int, seed: int) -> lgb.Booster:
+        one = train.take(np.flatnonzero(train.task == task))
+        return fit_ranknet(one.Z, one.t, one.w, one.unit, rounds=_OWN_ROUNDS, seed=seed, monotone=one.sign)
+
+    def _held(
+        self,
+        sample: Sample,
+        rows: Ints,
+        booster: lgb.Booster,
+        own: Mapping[int, lgb.Booster],
+        bag: int,
+        limit: int,
+        seed: int,
+    ) -> tuple[Any, ...]:
         """Score differences of the pairs that resample `bag` left out."""
         part = sample.take(rows)
         i, j = within(part.unit, limit=limit, seed=seed)
@@ -198,6 +220,11 @@ class Ensemble:
         scores = [self.linears[name][bag].score(part.Z, part.task) for name in _LINEAR]
         scores.append(self.process.score(part.Z, part.task)[bag] if self.process is not None else np.zeros(len(part.t)))
         scores.append(np.asarray(booster.predict(self._with_task(part.Z, part.task), num_threads=1)))
+        scores.append(np.zeros(len(part.t)))
+        for k, trees in own.items():
+            of_task = part.task == k
+            if of_task.any():
+                scores[-1][of_task] = trees.predict(part.Z[of_task], num_threads=1)
         S = np.column_stack(scores)
         return S[i] - S[j], np.sign(part.y[i] - part.y[j]), sure, rows[i], rows[j], np.full(len(i), bag)
 
@@ -213,11 +240,16 @@ class Ensemble:
         """Share of the log-odds that counts: all on a task that was fitted on, `strange` on another."""
         return self.strange if task < 0 else 1.0
 
+    def weights_of(self, task: int) -> Floats:
+        """(M,) weights of the scorers on a task."""
+        return self.weights[int(task in self.own.sections)]
+
     def coefficients(self, task: int) -> Floats:
         """(bags + 1, d) weights of the linear scorers together, in log-odds, those of all rows last; kept after the first use."""
         if task not in self._stacks:
             self._stacks[task] = sum(
-                c * np.array([s.vector(task) for s in self.linears[name]]) for c, name in zip(self.weights, _LINEAR, strict=False)
+                c * np.array([s.vector(task) for s in self.linears[name]])
+                for c, name in zip(self.weights_of(task), _LINEAR, strict=False)
             )
         return self._stacks[task]
 
@@ -225,46 +257,44 @@ class Ensemble:
         """(n,) log-odds scores, whose differences are the answer, and (bags, n) those of the resamples, whose spread is its
         doubt.
         """
+        weights = self.weights_of(task)
         out = self.coefficients(task) @ np.nan_to_num(Z).T
         if self.process is not None:
-            out = out + self.weights[-2] * self.process.score(Z, task)
-        assert self.booster is not None
-        assert self.bag_booster is not None
+            out = out + weights[_PROCESS] * self.process.score(Z, task)
         matrix = self._with_task(Z, task)
-        whole = out[-1] + self.weights[-1] * np.asarray(self.booster.predict(matrix, num_threads=1))
-        bags = out[:-1] + self.weights[-1] * trees.per_bag(self.bag_booster, self.leaf_values, matrix, self.tree_counts)
+        whole = out[-1] + weights[_TREES] * self.trees.score(matrix) + weights[_OWN] * self.own.score(Z, task)
+        bags = out[:-1] + weights[_TREES] * self.trees.each(matrix) + weights[_OWN] * self.own.each(Z, task)
         return self.trusted(task) * whole, self.trusted(task) * bags
 
     def apart(self, Z: Floats, task: int) -> Floats:
-        """(n, M) what each scorer says, on the scale of the standardised outcome."""
+        """(n, M) what each scorer says, on its own scale."""
         code = np.full(len(Z), task)
-        assert self.booster is not None
         return np.column_stack([
             *(fits[-1].score(Z, code) for fits in self.linears.values()),
             self.process.score(Z, task, last=True)[0] if self.process is not None else np.zeros(len(Z)),
-            np.asarray(self.booster.predict(self._with_task(Z, task), num_threads=1)),
+            self.trees.score(self._with_task(Z, task)),
+            self.own.score(Z, task),
         ])  # fmt: skip
 
     def strengths(self, Z: Floats, task: int) -> Floats:
         """(n,) log-odds scores, block by block."""
-        out = np.empty(len(Z))
+        weights, out = self.weights_of(task), np.empty(len(Z))
         for start in range(0, len(Z), 4096):
             block = Z[start : start + 4096]
             one = self.coefficients(task)[-1] @ np.nan_to_num(block).T
             if self.process is not None:
-                one = one + self.weights[-2] * self.process.score(block, task, last=True)[0]
-            assert self.booster is not None
-            out[start : start + 4096] = one + self.weights[-1] * np.asarray(
-                self.booster.predict(self._with_task(block, task), num_threads=1)
-            )
+                one = one + weights[_PROCESS] * self.process.score(block, task, last=True)[0]
+            one = one + weights[_TREES] * self.trees.score(self._with_task(block, task))
+            out[start : start + 4096] = one + weights[_OWN] * self.own.score(block, task)
         return self.trusted(task) * out
 
     def shares(self, Z: Floats, task: int) -> Floats:
         """(n, d) what each matrix column adds to the trees' part of the score (TreeSHAP); the task columns are spread evenly."""
-        assert self.booster is not None
-        found = trees.parts(self.booster, self._with_task(Z, task))
+        weights = self.weights_of(task)
+        found = self.trees.parts(self._with_task(Z, task))
         d = Z.shape[1]
-        return self.weights[-1] * (found[:, :d] + found[:, d:].sum(1, keepdims=True) / d)
+        own = weights[_OWN] * self.own.parts(Z, task)
+        return weights[_TREES] * (found[:, :d] + found[:, d:].sum(1, keepdims=True) / d) + own
 
     def between(self, za: Floats, zb: Floats, task: int, trees_part: Floats) -> Floats:
         """(d,) shares of each matrix column in the log-odds of row za over row zb; `trees_part` is the difference of their
@@ -272,16 +302,17 @@ class Ensemble:
         """
         out = self.coefficients(task)[-1] * (np.nan_to_num(za) - np.nan_to_num(zb)) + trees_part
         if self.process is not None:
-            out = out + self.weights[-2] * self.process.between(za, zb, task)
+            out = out + self.weights_of(task)[_PROCESS] * self.process.between(za, zb, task)
         return self.trusted(task) * out
 
-    # ---- persistence (the booster's text apart)
+    # ---- persistence (the boosters' texts apart)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "linears": {name: [s.to_json() for s in fits] for name, fits in self.linears.items()},
             "process": None if self.process is None else self.process.to_json(),
-            "tree_counts": self.tree_counts,
+            "trees": self.trees.sections,
+            "own trees": self.own.sections,
             "weights": self.weights.tolist(),
             "left_out": self.left_out,
             "tasks_in_trees": self.tasks_in_trees,
@@ -289,17 +320,16 @@ class Ensemble:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], booster: lgb.Booster, bag_booster: lgb.Booster) -> Self:
+    def from_json(cls, data: Mapping[str, Any], trees: tuple[str, str], own: tuple[str, str]) -> Self:
+        """`trees`, `own`: what `Forest.texts` gave."""
         return cls(
             {name: [_LINEAR[name].from_json(s) for s in fits] for name, fits in data["linears"].items()},
             None if data["process"] is None else Process.from_json(data["process"]),
-            booster,
-            bag_booster,
-            [int(c) for c in data["tree_counts"]],
+            Forest.from_texts(*trees, data["trees"]),
+            Forest.from_texts(*own, data["own trees"]),
             np.array(data["weights"], float),
             float(data["left_out"]),
             int(data["tasks_in_trees"]),
-            trees.leaf_values(bag_booster),
             float(data["strange"]),
         )
 
@@ -337,12 +367,18 @@ def weigh(held: Held, prior: Sequence[float] = PRIOR, **blend: Any) -> Floats:
     return out
 
 
+def weigh_both(held: Held) -> Floats:
+    """(2, M) blend weights where there are no trees of the task's own, learnt as if no task had any, and where there are."""
+    without = weigh(held, (*PRIOR[:-1], 0.0))
+    return np.array([without, weigh(held.only(held.own)) if held.own.any() else without])
+
+
 def cross_fitted(held: Held, folds: int = 4) -> Floats:
     """P of each held-out pair, from weights learnt on the other resamples' pairs: the figures that may be quoted."""
     out = np.empty(len(held.better))
     part = held.fold % folds
     for k in np.unique(part):
         rows = part == k
-        learnt = weigh(held.only(~rows) if not rows.all() else held)
-        out[rows] = probability(held.gap[rows] @ learnt)
+        learnt = weigh_both(held.only(~rows) if not rows.all() else held)
+        out[rows] = probability((held.gap[rows] * learnt[held.own[rows].astype(int)]).sum(1))
     return out

@@ -5,8 +5,8 @@ Tables 4 and 6): 50 language models of 1B parameters, continually pre-trained on
 rates, six data mixes; five proxies before, three outcomes after supervised fine-tuning. Its known defects (two pairs of twins,
 one failed run) are kept as published: `ranker.pairs.twins` and `ranker.pairs.far_out` find them, and fitting handles them.
 
-``foretune48``: our own zoo of small variants, every feature that we measure, three seeds of every outcome. Its data card is
-``foretune48.md`` beside this file.
+``foretune2026``: our own zoo of small variants, every feature that we measure, three seeds of every outcome. Its data card is
+``foretune2026.md`` beside this file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ranker.table import check, proxies_of
 if TYPE_CHECKING:
     from ranker.compare import LearningToCompare
 
-TABLES = ("zeng2025", "foretune48")
+TABLES = ("zeng2025", "foretune2026")
 PROXIES = ("inv_ppl_clm", "inv_ppl_sc", "kshot_cms", "kshot_rag", "kshot_cbqa")
 CONFIGURATION = ("objective", "data_mix", "learning_rate", "domain_tag", "length_filter")
 OUTCOMES = ("sft_cms", "sft_rag", "sft_cbqa")

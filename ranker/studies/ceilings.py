@@ -58,14 +58,14 @@ def study(table: str | Path | None = None, *, splits: int = 0, seed: int = 0, co
 
 def _our_zoo(page: Page, seed: int) -> None:
     """What so many variants can teach, were the world as the Gaussian process has it."""
-    own = reference.load("foretune48")
+    own = reference.load("foretune2026")
     columns, groups, variants = proxies_of(own), grouping(own, None), own["checkpoint"].nunique()
     rows = []
     for share, splits in ((0.6, 10), (0.9, 40)):
         held = list(splits_of(own, groups, None, splits=splits, train_share=share, seed=seed))
         found = bounds.learnable(own, columns, held, seed)
         learnt_from = round(share * variants)
-        page.figures[f"foretune48/{learnt_from}"] = found
+        page.figures[f"foretune2026/{learnt_from}"] = found
         rows.append([learnt_from, *(found[k] for k in ("truth", "learnt", "truth, equal", "learnt, equal"))])
     page.table(
         "The reference zoo: what so many variants can teach",

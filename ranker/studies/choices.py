@@ -28,9 +28,10 @@ from ranker.trees import QUIET
 
 BLENDS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "one share each": {"prior": (1, 1, 1, 1, 1, 1)},
+    "one share each": {"prior": (1,) * len(PRIOR)},
     "without signs": {"prior": (0, *PRIOR[1:])},
-    "process and trees only": {"prior": (0, 0, 0, 0, 1, 1)},
+    "process and trees only": {"prior": (0, 0, 0, 0, *PRIOR[4:])},
+    "without own trees": {"prior": (*PRIOR[:-1], 0)},
     "freer": {"freedom": 1.5},
     "slope freer": {"steep": (0.3, 1.0)},
 }

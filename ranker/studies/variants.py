@@ -24,7 +24,7 @@ from ranker.studies.pictures import bars, cost_against_accuracy, grid, growing
 from ranker.studies.zeng import EQUAL, judge
 from ranker.table import proxies_of
 
-TABLE = "foretune48"
+TABLE = "foretune2026"
 SHARES = (0.25, 0.4, 0.6, 0.8, 0.9)
 METHODS = ("ltc", "logistic", "best-single", "single:ppl_clm")
 
@@ -48,7 +48,7 @@ def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, c
     page.text(
         f"{variants} variants, {df['task'].nunique()} tasks, {len(proxies)} proxies. {splits} splits of the variants "
         "(60 % train); pairs of two held-out variants. Intervals are bootstraps over variants. How the table came to be: its "
-        "data card, `ranker/reference/foretune48.md`."
+        "data card, `ranker/reference/foretune2026.md`."
     )
     _outcomes(page, df)
     _held_out(page, df, proxies, splits, seed)

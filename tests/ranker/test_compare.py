@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -227,8 +230,8 @@ def test_the_default_ranker_answers_for_a_zoo_of_other_names_and_scales() -> Non
 
 def test_the_default_ranker_knows_zoos_without_what_is_measured_by_name_only() -> None:
     table = default_table()
-    assert set(table["zoo"]) == {"zeng2025", "foretune48", "foretune48, measured by default"}
-    whole, less = (table[table["zoo"] == f"foretune48{rest}"].reset_index(drop=True) for rest in ("", ", measured by default"))
+    assert set(table["zoo"]) == {"zeng2025", "foretune2026", "foretune2026, measured by default"}
+    whole, less = (table[table["zoo"] == f"foretune2026{rest}"].reset_index(drop=True) for rest in ("", ", measured by default"))
     assert (whole["checkpoint"] == less["checkpoint"]).all()
     assert (whole["outcome"] == less["outcome"]).all()
     dear = ["probe_long_loss", "linear_probe_last_r2", "rankme_mean"]
@@ -245,8 +248,20 @@ def test_saving_and_loading_changes_no_answer(ranker: LearningToCompare, tmp_pat
     assert (again.compare(X[:8], X[8:16], context=X) == ranker.compare(X[:8], X[8:16], context=X)).all()
     assert again.answer(X.iloc[0].to_dict(), X.iloc[1].to_dict()) == ranker.answer(X.iloc[0].to_dict(), X.iloc[1].to_dict())
     assert again.rank(X).rows == ranker.rank(X).rows
-    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["bags.txt", "booster.txt", "ranker.json"]
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == [
+        "bags.txt",
+        "booster.txt",
+        "own.txt",
+        "own_bags.txt",
+        "ranker.json",
+    ]
     assert again.card_["digest"] == ranker.card_["digest"]
+
+
+def _edit(folder: Path, change: Callable[[Any], None]) -> None:
+    content = json.loads((folder / "ranker.json").read_text())
+    change(content)
+    (folder / "ranker.json").write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -257,8 +272,10 @@ def test_saving_and_loading_changes_no_answer(ranker: LearningToCompare, tmp_pat
         lambda f: (f / "booster.txt").write_text("tree\n"),
         lambda f: (f / "ranker.json").write_text("{}"),
         lambda f: (f / "ranker.json").write_text("{"),
-        lambda f: (f / "ranker.json").write_text((f / "ranker.json").read_text().replace('"format": 3', '"format": 99')),
+        lambda f: (f / "ranker.json").write_text((f / "ranker.json").read_text().replace('"format": 4', '"format": 99')),
         lambda f: (f / "ranker.json").write_text((f / "ranker.json").read_text().replace('"standardiser"', '"other"')),
+        lambda f: _edit(f, lambda content: content["ensemble"].update({"own trees": {"0": [[0, 1], [0, [1]]]}})),
+        lambda f: _edit(f, lambda content: content["ensemble"].update({"trees": {}})),
         lambda f: (f / "ranker.json").write_bytes(b"\xff\xfe\x00"),
     ],
 )
