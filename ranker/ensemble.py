@@ -26,7 +26,8 @@ _LINEAR: dict[str, type[Linear]] = {"signs": Signs, "single": Single, "linear": 
 PRIOR = (0.3, 0.3, 0.3, 0.3, 1.0, 1.0, 1.0)
 _PROCESS, _TREES, _OWN = range(4, 7)
 _MOST_TASKS_IN_TREES = 40
-_OWN_ROWS, _OWN_ROUNDS, _OWN_SEEDS = 20, 75, 3
+# With fewer rows a task's own trees lose to those of all tasks together (docs/studies/choices.md).
+_OWN_ROWS, _OWN_ROWS_OF_A_BAG, _OWN_ROUNDS, _OWN_SEEDS = 20, 10, 75, 3
 _LARGE = 5000
 _LEAST = 0.5
 # What a task never fitted on leaves of the log-odds: on six published tables the best slope there was .50 to 1.05 (geometric mean
@@ -161,8 +162,7 @@ class Ensemble:
             codes = (sample.unit, sample.task, sample.checkpoint)
             self.process = Process().fit(sample.Z, sample.t, sample.w, *codes, np.vstack([kept, everything]), seed)
         self.linears = {name: [] for name in _LINEAR}
-        tasks, count = np.unique(sample.task, return_counts=True)
-        own_tasks = [int(k) for k in tasks[count >= _OWN_ROWS]] if len(sample.t) < _LARGE else []
+        own_tasks = self._with_own_trees(sample, kept)
         bag_trees: dict[int, list[lgb.Booster]] = {0: []}
         bag_own: dict[int, list[lgb.Booster]] = {k: [] for k in own_tasks}
         found = []
@@ -187,6 +187,17 @@ class Ensemble:
         held = Held(gap, better, sure * rarity[i] * rarity[j], i, j, fold, has_own, size)
         self.weights = weigh_both(held)
         return held
+
+    @staticmethod
+    def _with_own_trees(sample: Sample, kept: NDArray[np.bool_]) -> list[int]:
+        """Tasks with something to compare and rows enough, in all and in every resample."""
+        found = []
+        for k in np.unique(sample.task) if len(sample.t) < _LARGE else []:
+            rows = sample.task == k
+            differ = any(np.ptp(sample.t[rows & (sample.unit == u)]) > 0 for u in np.unique(sample.unit[rows]))
+            if differ and rows.sum() >= _OWN_ROWS and kept[:, rows].sum(1).min() >= _OWN_ROWS_OF_A_BAG:
+                found.append(int(k))
+        return found
 
     def _fit_linears(self, train: Sample, target: Floats) -> None:
         for name, kind in _LINEAR.items():

@@ -359,3 +359,24 @@ def test_a_table_of_which_some_tasks_have_trees_of_their_own_answers_on_all() ->
         assert p == pytest.approx(answer.probability, abs=1e-12)
     assert ranker.answer(a, b, task="films", context=X).probability > 0.8
     assert ranker.answer(a, b, task="news", context=X).probability < 0.2
+
+
+def test_a_task_of_one_group_or_of_equal_outcomes_gets_no_trees_of_its_own() -> None:
+    X = pd.DataFrame({"good": RNG.normal(size=75)})
+    task = np.repeat(["films", "one group", "all equal"], 25)
+    y = np.where(task == "all equal", 1.0, X["good"] + 0.3 * RNG.normal(size=75))
+    group = np.where(task == "one group", "g", np.arange(75).astype(str))
+    ranker = LearningToCompare(bags=4, rounds=20).fit(X, y, task=task, group=group)
+    assert list(ranker.ensemble_.own.sections) == [ranker.tasks_.index("films")]
+    for name in set(task):
+        assert ranker.answer({"good": 1.0}, {"good": -1.0}, task=name, context=X).probability > 0.5
+
+
+def test_trees_on_pairs_of_which_none_differs_say_nothing() -> None:
+    free = np.zeros(2, np.int64)
+    booster = trees.fit_ranknet(
+        RNG.normal(size=(12, 2)), np.ones(12), np.ones(12), free.repeat(6), rounds=5, seed=0, monotone=free
+    )
+    forest = trees.Forest.of({0: [booster]}, {0: [booster]})
+    assert not forest.score(RNG.normal(size=(3, 2))).any()
+    assert not forest.each(RNG.normal(size=(3, 2))).any()
