@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from features.errors import DataError
-from ranker import metrics
+from ranker import metrics, reference
 from ranker.blend import calibration_error, probability
 from ranker.compare import LearningToCompare
 from ranker.ensemble import PRIOR, SCORERS, Held, Sample, weigh
@@ -24,6 +24,7 @@ from ranker.studies import sources
 from ranker.studies.page import Page
 from ranker.studies.small import draws
 from ranker.studies.tried import tried
+from ranker.table import proxies_of
 from ranker.trees import QUIET
 
 BLENDS: dict[str, dict[str, Any]] = {
@@ -105,6 +106,11 @@ def _tables(table: str | Path | None) -> dict[str, Callable[[], pd.DataFrame]]:
     return out
 
 
+def _ours() -> pd.DataFrame:
+    own = reference.load("foretune2026")
+    return own[["task", "checkpoint", "outcome", *proxies_of(own)]]
+
+
 def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, command: str = "", quick: bool = False) -> Page:
     """All tables whole and in draws of 12 checkpoints; `quick` keeps the table that ships."""
     page = Page("What the ranker is made of", command)
@@ -114,7 +120,7 @@ def study(table: str | Path | None = None, *, splits: int = 20, seed: int = 0, c
     )
     accuracy: list[list[Any]] = []
     sure: list[list[Any]] = []
-    for name, read in list(_tables(table).items())[: 1 if quick else None]:
+    for name, read in list({**_tables(table), "our zoo": _ours}.items())[: 1 if quick else None]:
         df = read()
         groups = grouping(df, None)
         count = len(np.unique(groups))
