@@ -9,7 +9,8 @@ import pandas as pd
 
 from features.errors import DataError
 from ranker.blend import calibration_error, too_close_below
-from ranker.ensemble import SCORERS, Held, Sample
+from ranker.ensemble import Sample
+from ranker.held import SCORERS, Held
 from ranker.pairs import Floats, Ints, far_out, within
 from ranker.table import digest
 

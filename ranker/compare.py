@@ -15,7 +15,8 @@ from sklearn.base import BaseEstimator
 from features.errors import DataError
 from ranker.answering import Answering
 from ranker.card import allowed_signs, check_parameters, describe, holdout, importances
-from ranker.ensemble import Ensemble, Held, Sample, cross_fitted
+from ranker.ensemble import Ensemble, Sample
+from ranker.held import Held, cross_fitted
 from ranker.pairs import Floats, codes, merge_groups
 from ranker.rows import frame, labels, rarity, row_weights, same_checkpoint, same_features, twin_rows, vector
 from ranker.scale import standard_outcome

@@ -7,7 +7,7 @@ jackknife).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -15,21 +15,18 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from ranker.blend import probability, weights
+from ranker.held import SCORERS, Held, group_sizes, weigh_both
 from ranker.linear import Linear, Logistic, Signs, Single
 from ranker.pairs import Floats, Ints, certainty, within
 from ranker.process import Process
 from ranker.trees import Forest, fit, fit_ranknet
 
-SCORERS = ("signs", "single", "linear", "logistic", "process", "trees", "own trees")
 _LINEAR: dict[str, type[Linear]] = {"signs": Signs, "single": Single, "linear": Linear, "logistic": Logistic}
-PRIOR = (0.3, 0.3, 0.3, 0.3, 1.0, 1.0, 1.0)
 _PROCESS, _TREES, _OWN = range(4, 7)
 _MOST_TASKS_IN_TREES = 40
 # With fewer rows a task's own trees lose to those of all tasks together (docs/studies/choices.md).
 _OWN_ROWS, _OWN_ROWS_OF_A_BAG, _OWN_ROUNDS, _OWN_SEEDS = 20, 10, 75, 3
 _LARGE = 5000
-_LEAST = 0.5
 # What a task never fitted on leaves of the log-odds: on six published tables the best slope there was .50 to 1.05 (geometric mean
 # .79) of the one on tasks that were (docs/studies/choices.md); a little less is kept, to be safe. Where one task is all that was
 # seen, how far tasks differ is unknown.
@@ -85,35 +82,6 @@ class Sample:
             share = 0.5 * max(0.0, agreement)
             out[rows] = (1 - share) * self.t[rows] + share * others[rows]
         return out
-
-
-@dataclass
-class Held:
-    """Held-out pairs of all resamples.
-
-    Attributes
-    ----------
-    gap : (n, M) score differences of each scorer
-    better : (n,) +1 or -1
-    weight : (n,) certainty, over the root of how many checkpoints stand in each one's group
-    i, j : (n,) rows of the sample
-    fold : (n,) which resample left the two out
-    own : (n,) whether the task has trees of its own
-    size : what the pairs are worth, in independent ones: the effective number of groups
-    """
-
-    gap: Floats
-    better: Floats
-    weight: Floats
-    i: Ints
-    j: Ints
-    fold: Ints
-    own: NDArray[np.bool_]
-    size: float
-
-    def only(self, rows: Any) -> Held:
-        pair = (self.weight[rows], self.i[rows], self.j[rows], self.fold[rows], self.own[rows])
-        return Held(self.gap[rows], self.better[rows], *pair, self.size)
 
 
 @dataclass
@@ -343,53 +311,3 @@ class Ensemble:
             int(data["tasks_in_trees"]),
             float(data["strange"]),
         )
-
-
-def group_sizes(group: Ints, checkpoint: Ints) -> tuple[Floats, float]:
-    """(groups,) checkpoints in each group, and how many groups of one size they are worth: (sum n)^2 / sum n^2 (Kish 1965).
-
-    `group` has codes 0, 1, ... per row. Where one uploader has a tenth of all checkpoints, most pairs are that one's and repeat
-    each other: what they say of the next uploader's is worth far less than their number.
-    """
-    owner = np.zeros(int(checkpoint.max()) + 1, np.int64)
-    owner[checkpoint] = group
-    members = np.bincount(owner[np.unique(checkpoint)], minlength=int(group.max()) + 1).astype(float)
-    members = np.maximum(members, 1.0)
-    return members, float(members.sum() ** 2 / (members**2).sum())
-
-
-def weigh(held: Held, prior: Sequence[float] = PRIOR, **blend: Any) -> Floats:
-    """(M,) blend weights from held-out pairs: every scorer on its own scale first, then shrunk towards the shares of `prior`.
-
-    A scorer that has hardly found anything (its differences are under `_LEAST`, half a deviation of the outcome) keeps its size.
-    `blend` goes to `ranker.blend.weights`.
-    """
-    if not len(held.better):
-        return np.asarray(prior, float) / np.sum(prior)
-    scale = np.sqrt(np.average(held.gap**2, axis=0, weights=held.weight)) if held.weight.sum() > 0 else np.ones(len(SCORERS))
-    alive = (scale > 1e-9) & (np.array(prior) > 0)
-    out = np.zeros(len(SCORERS))
-    if not alive.any():
-        return out
-    size = np.maximum(scale, _LEAST)[alive]
-    share = np.array(prior)[alive].tolist()
-    found = weights(held.gap[:, alive] / size, held.better, held.weight, held.size, share, **blend)
-    out[alive] = found / size
-    return out
-
-
-def weigh_both(held: Held) -> Floats:
-    """(2, M) blend weights where there are no trees of the task's own, learnt as if no task had any, and where there are."""
-    without = weigh(held, (*PRIOR[:-1], 0.0))
-    return np.array([without, weigh(held.only(held.own)) if held.own.any() else without])
-
-
-def cross_fitted(held: Held, folds: int = 4) -> Floats:
-    """P of each held-out pair, from weights learnt on the other resamples' pairs: the figures that may be quoted."""
-    out = np.empty(len(held.better))
-    part = held.fold % folds
-    for k in np.unique(part):
-        rows = part == k
-        learnt = weigh_both(held.only(~rows) if not rows.all() else held)
-        out[rows] = probability((held.gap[rows] * learnt[held.own[rows].astype(int)]).sum(1))
-    return out

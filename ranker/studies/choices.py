@@ -15,8 +15,9 @@ from features.errors import DataError
 from ranker import metrics, reference
 from ranker.blend import calibration_error, probability
 from ranker.compare import LearningToCompare
-from ranker.ensemble import PRIOR, SCORERS, Held, Sample, weigh
+from ranker.ensemble import Sample
 from ranker.evaluate import grouping, splits_of
+from ranker.held import PRIOR, SCORERS, Held, weigh
 from ranker.pairs import Floats, within
 from ranker.reference import PROXIES
 from ranker.strata import Told

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from features.errors import DataError
 from ranker import LearningToCompare, trees
 from ranker.blend import calibration_error, probability, too_close_below, weights
-from ranker.ensemble import group_sizes
+from ranker.held import group_sizes
 from ranker.linear import Linear, Signs, Single, ridge
 from ranker.pairs import Floats, far_out, merge_groups, within
 from ranker.process import Process
