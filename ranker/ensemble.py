@@ -22,9 +22,9 @@ from ranker.process import Process
 from ranker.trees import Forest, fit, fit_ranknet
 
 _LINEAR: dict[str, type[Linear]] = {"signs": Signs, "single": Single, "linear": Linear, "logistic": Logistic}
-_PROCESS, _TREES, _OWN = range(4, 7)
+_PROCESS, _TREES, _OWN, _OWN_PROCESS = range(4, 8)
 _MOST_TASKS_IN_TREES = 40
-# With fewer rows a task's own trees lose to those of all tasks together (docs/studies/choices.md).
+# With fewer rows a task's own scorers lose to those of all tasks together (docs/studies/choices.md).
 _OWN_ROWS, _OWN_ROWS_OF_A_BAG, _OWN_ROUNDS, _OWN_SEEDS = 20, 10, 75, 3
 _LARGE = 5000
 # What a task never fitted on leaves of the log-odds: on six published tables the best slope there was .50 to 1.05 (geometric mean
@@ -92,9 +92,10 @@ class Ensemble:
     ----------
     linears : "single", "linear" and "logistic", one fit per resample and last one of all rows
     process : Gaussian processes of all resamples and last of all rows; None for a table too large for one
+    own_processes : those of each task with rows enough, code -> process
     trees : of all tasks together, on outcomes
-    own : of each task with rows enough, on the order of its pairs
-    weights : (2, M) log-odds per unit of each scorer's difference, on a task without and with trees of its own
+    own : trees of each task with rows enough, on the order of its pairs
+    weights : (2, M) log-odds per unit of each scorer's difference, on a task without and with scorers of its own
     left_out : share of the groups that a resample leaves out
     tasks_in_trees : number of task columns appended to the trees' matrix
     strange : what is left of the log-odds on a task that was not fitted on (code -1)
@@ -102,6 +103,7 @@ class Ensemble:
 
     linears: dict[str, list[Linear]] = field(default_factory=dict)
     process: Process | None = None
+    own_processes: dict[int, Process] = field(default_factory=dict)
     trees: Forest = field(default_factory=Forest)
     own: Forest = field(default_factory=Forest)
     weights: Floats = field(default_factory=lambda: np.ones((2, len(SCORERS))) / len(SCORERS))
@@ -126,11 +128,15 @@ class Ensemble:
         seeds = rng.integers(2**31 - 1, size=len(kept))
         target = sample.shared()
         everything = np.ones((1, len(sample.t)), bool)
+        own_tasks = self._with_own(sample, kept)
         if smooth and len(sample.t) < 4 * _LARGE:
-            codes = (sample.unit, sample.task, sample.checkpoint)
-            self.process = Process().fit(sample.Z, sample.t, sample.w, *codes, np.vstack([kept, everything]), seed)
+            fitted = np.vstack([kept, everything])
+            self.process = self._fit_process(sample, np.arange(len(sample.t)), fitted, seed)
+            if n_tasks > 1:
+                self.own_processes = {
+                    k: self._fit_process(sample, np.flatnonzero(sample.task == k), fitted, seed) for k in own_tasks
+                }
         self.linears = {name: [] for name in _LINEAR}
-        own_tasks = self._with_own_trees(sample, kept)
         bag_trees: dict[int, list[lgb.Booster]] = {0: []}
         bag_own: dict[int, list[lgb.Booster]] = {k: [] for k in own_tasks}
         found = []
@@ -151,13 +157,13 @@ class Ensemble:
         members, size = group_sizes(at, sample.checkpoint)
         rarity = members[at] ** -0.5
         gap, better, sure, i, j, fold = columns
-        has_own = np.isin(sample.task[i], own_tasks)
-        held = Held(gap, better, sure * rarity[i] * rarity[j], i, j, fold, has_own, size)
+        rows_of_own = np.bincount(sample.task)[sample.task[i]] * np.isin(sample.task[i], own_tasks)
+        held = Held(gap, better, sure * rarity[i] * rarity[j], i, j, fold, rows_of_own, size)
         self.weights = weigh_both(held)
         return held
 
     @staticmethod
-    def _with_own_trees(sample: Sample, kept: NDArray[np.bool_]) -> list[int]:
+    def _with_own(sample: Sample, kept: NDArray[np.bool_]) -> list[int]:
         """Tasks with something to compare and rows enough, in all and in every resample."""
         found = []
         for k in np.unique(sample.task) if len(sample.t) < _LARGE else []:
@@ -180,6 +186,11 @@ class Ensemble:
         one = train.take(np.flatnonzero(train.task == task))
         return fit_ranknet(one.Z, one.t, one.w, one.unit, rounds=_OWN_ROUNDS, seed=seed, monotone=one.sign)
 
+    @staticmethod
+    def _fit_process(sample: Sample, rows: Ints, fitted: NDArray[np.bool_], seed: int) -> Process:
+        part = sample.take(rows)
+        return Process().fit(part.Z, part.t, part.w, part.unit, part.task, part.checkpoint, fitted[:, rows], seed)
+
     def _held(
         self,
         sample: Sample,
@@ -199,11 +210,13 @@ class Ensemble:
         scores = [self.linears[name][bag].score(part.Z, part.task) for name in _LINEAR]
         scores.append(self.process.score(part.Z, part.task)[bag] if self.process is not None else np.zeros(len(part.t)))
         scores.append(np.asarray(booster.predict(self._with_task(part.Z, part.task), num_threads=1)))
-        scores.append(np.zeros(len(part.t)))
+        scores += [np.zeros(len(part.t)), np.zeros(len(part.t))]
         for k, trees in own.items():
             of_task = part.task == k
             if of_task.any():
-                scores[-1][of_task] = trees.predict(part.Z[of_task], num_threads=1)
+                scores[_OWN][of_task] = trees.predict(part.Z[of_task], num_threads=1)
+                if k in self.own_processes:
+                    scores[_OWN_PROCESS][of_task] = self.own_processes[k].score(part.Z[of_task], k)[bag]
         S = np.column_stack(scores)
         return S[i] - S[j], np.sign(part.y[i] - part.y[j]), sure, rows[i], rows[j], np.full(len(i), bag)
 
@@ -223,6 +236,11 @@ class Ensemble:
         """(M,) weights of the scorers on a task."""
         return self.weights[int(task in self.own.sections)]
 
+    def _processes(self, task: int) -> list[tuple[float, Process]]:
+        weights = self.weights_of(task)
+        there = (weights[_PROCESS], self.process), (weights[_OWN_PROCESS], self.own_processes.get(task))
+        return [(weight, process) for weight, process in there if process is not None]
+
     def coefficients(self, task: int) -> Floats:
         """(bags + 1, d) weights of the linear scorers together, in log-odds, those of all rows last; kept after the first use."""
         if task not in self._stacks:
@@ -238,8 +256,8 @@ class Ensemble:
         """
         weights = self.weights_of(task)
         out = self.coefficients(task) @ np.nan_to_num(Z).T
-        if self.process is not None:
-            out = out + weights[_PROCESS] * self.process.score(Z, task)
+        for weight, process in self._processes(task):
+            out = out + weight * process.score(Z, task)
         matrix = self._with_task(Z, task)
         whole = out[-1] + weights[_TREES] * self.trees.score(matrix) + weights[_OWN] * self.own.score(Z, task)
         bags = out[:-1] + weights[_TREES] * self.trees.each(matrix) + weights[_OWN] * self.own.each(Z, task)
@@ -253,6 +271,7 @@ class Ensemble:
             self.process.score(Z, task, last=True)[0] if self.process is not None else np.zeros(len(Z)),
             self.trees.score(self._with_task(Z, task)),
             self.own.score(Z, task),
+            self.own_processes[task].score(Z, task, last=True)[0] if task in self.own_processes else np.zeros(len(Z)),
         ])  # fmt: skip
 
     def strengths(self, Z: Floats, task: int) -> Floats:
@@ -261,8 +280,8 @@ class Ensemble:
         for start in range(0, len(Z), 4096):
             block = Z[start : start + 4096]
             one = self.coefficients(task)[-1] @ np.nan_to_num(block).T
-            if self.process is not None:
-                one = one + weights[_PROCESS] * self.process.score(block, task, last=True)[0]
+            for weight, process in self._processes(task):
+                one = one + weight * process.score(block, task, last=True)[0]
             one = one + weights[_TREES] * self.trees.score(self._with_task(block, task))
             out[start : start + 4096] = one + weights[_OWN] * self.own.score(block, task)
         return self.trusted(task) * out
@@ -280,8 +299,8 @@ class Ensemble:
         `shares`.
         """
         out = self.coefficients(task)[-1] * (np.nan_to_num(za) - np.nan_to_num(zb)) + trees_part
-        if self.process is not None:
-            out = out + self.weights_of(task)[_PROCESS] * self.process.between(za, zb, task)
+        for weight, process in self._processes(task):
+            out = out + weight * process.between(za, zb, task)
         return self.trusted(task) * out
 
     # ---- persistence (the boosters' texts apart)
@@ -290,6 +309,7 @@ class Ensemble:
         return {
             "linears": {name: [s.to_json() for s in fits] for name, fits in self.linears.items()},
             "process": None if self.process is None else self.process.to_json(),
+            "own processes": {str(k): process.to_json() for k, process in self.own_processes.items()},
             "trees": self.trees.sections,
             "own trees": self.own.sections,
             "weights": self.weights.tolist(),
@@ -304,6 +324,7 @@ class Ensemble:
         return cls(
             {name: [_LINEAR[name].from_json(s) for s in fits] for name, fits in data["linears"].items()},
             None if data["process"] is None else Process.from_json(data["process"]),
+            {int(k): Process.from_json(process) for k, process in data["own processes"].items()},
             Forest.from_texts(*trees, data["trees"]),
             Forest.from_texts(*own, data["own trees"]),
             np.array(data["weights"], float),

@@ -7,15 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ranker.blend import probability, weights
 from ranker.pairs import Floats, Ints
 
-SCORERS = ("signs", "single", "linear", "logistic", "process", "trees", "own trees")
-# Shares that the weights are shrunk to.
-PRIOR = (0.3, 0.3, 0.3, 0.3, 1.0, 1.0, 1.0)
+SCORERS = ("signs", "single", "linear", "logistic", "process", "trees", "own trees", "own process")
+_ROWS_A_SHARE, _MOST_SHARES = 25, 3.0
 _LEAST = 0.5
+
+
+def prior(rows: float = 0) -> tuple[float, ...]:
+    """(M,) shares that the weights are shrunk to, on a task with trees and a process of its own from so many rows; 0 where it has
+    none. The more rows, the more these count; lines count the less (docs/studies/choices.md).
+    """
+    if rows <= 0:
+        return (0.3, 0.3, 0.3, 0.3, 1.0, 1.0, 0.0, 0.0)
+    own = float(np.clip(rows / _ROWS_A_SHARE, 1.0, _MOST_SHARES))
+    return (0.1, 0.1, 0.1, 0.1, 1.0, 1.0, own, own)
 
 
 @dataclass
@@ -29,7 +37,7 @@ class Held:
     weight : (n,) certainty, over the root of how many checkpoints stand in each one's group
     i, j : (n,) rows of the sample
     fold : (n,) which resample left the two out
-    own : (n,) whether the task has trees of its own
+    own : (n,) rows of the task where it has trees and a process of its own, else 0
     size : what the pairs are worth, in independent ones: the effective number of groups
     """
 
@@ -39,7 +47,7 @@ class Held:
     i: Ints
     j: Ints
     fold: Ints
-    own: NDArray[np.bool_]
+    own: Ints
     size: float
 
     def only(self, rows: Any) -> Held:
@@ -60,30 +68,30 @@ def group_sizes(group: Ints, checkpoint: Ints) -> tuple[Floats, float]:
     return members, float(members.sum() ** 2 / (members**2).sum())
 
 
-def weigh(held: Held, prior: Sequence[float] = PRIOR, **blend: Any) -> Floats:
-    """(M,) blend weights from held-out pairs: every scorer on its own scale first, then shrunk towards the shares of `prior`.
+def weigh(held: Held, shares: Sequence[float], **blend: Any) -> Floats:
+    """(M,) blend weights from held-out pairs: every scorer on its own scale first, then shrunk towards `shares`.
 
     A scorer that has hardly found anything (its differences are under `_LEAST`, half a deviation of the outcome) keeps its size.
     `blend` goes to `ranker.blend.weights`.
     """
     if not len(held.better):
-        return np.asarray(prior, float) / np.sum(prior)
+        return np.asarray(shares, float) / np.sum(shares)
     scale = np.sqrt(np.average(held.gap**2, axis=0, weights=held.weight)) if held.weight.sum() > 0 else np.ones(len(SCORERS))
-    alive = (scale > 1e-9) & (np.array(prior) > 0)
+    alive = (scale > 1e-9) & (np.array(shares) > 0)
     out = np.zeros(len(SCORERS))
     if not alive.any():
         return out
     size = np.maximum(scale, _LEAST)[alive]
-    share = np.array(prior)[alive].tolist()
-    found = weights(held.gap[:, alive] / size, held.better, held.weight, held.size, share, **blend)
+    found = weights(held.gap[:, alive] / size, held.better, held.weight, held.size, np.array(shares)[alive].tolist(), **blend)
     out[alive] = found / size
     return out
 
 
 def weigh_both(held: Held) -> Floats:
-    """(2, M) blend weights where there are no trees of the task's own, learnt as if no task had any, and where there are."""
-    without = weigh(held, (*PRIOR[:-1], 0.0))
-    return np.array([without, weigh(held.only(held.own)) if held.own.any() else without])
+    """(2, M) blend weights where a task has no scorers of its own, learnt as if none had, and where it has."""
+    own = held.own[held.own > 0]
+    without = weigh(held, prior())
+    return np.array([without, weigh(held.only(held.own > 0), prior(float(np.median(own)))) if len(own) else without])
 
 
 def cross_fitted(held: Held, folds: int = 4) -> Floats:
@@ -93,5 +101,5 @@ def cross_fitted(held: Held, folds: int = 4) -> Floats:
     for k in np.unique(part):
         rows = part == k
         learnt = weigh_both(held.only(~rows) if not rows.all() else held)
-        out[rows] = probability((held.gap[rows] * learnt[held.own[rows].astype(int)]).sum(1))
+        out[rows] = probability((held.gap[rows] * learnt[(held.own[rows] > 0).astype(int)]).sum(1))
     return out

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
@@ -47,7 +48,9 @@ class Process:
     dual: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     size: float = 1.0
 
-    def fit(self, Z: Floats, t: Floats, w: Floats, unit: Ints, task: Ints, checkpoint: Ints, fold: Ints, seed: int) -> Self:
+    def fit(
+        self, Z: Floats, t: Floats, w: Floats, unit: Ints, task: Ints, checkpoint: Ints, fold: NDArray[np.bool_], seed: int
+    ) -> Self:
         """Fit all resamples.
 
         Parameters

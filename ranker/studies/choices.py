@@ -17,7 +17,7 @@ from ranker.blend import calibration_error, probability
 from ranker.compare import LearningToCompare
 from ranker.ensemble import Sample
 from ranker.evaluate import grouping, splits_of
-from ranker.held import PRIOR, SCORERS, Held, weigh
+from ranker.held import SCORERS, Held, prior, weigh
 from ranker.pairs import Floats, within
 from ranker.reference import PROXIES
 from ranker.strata import Told
@@ -28,14 +28,17 @@ from ranker.studies.tried import tried
 from ranker.table import proxies_of
 from ranker.trees import QUIET
 
-BLENDS: dict[str, dict[str, Any]] = {
-    "as it is": {},
-    "one share each": {"prior": (1,) * len(PRIOR)},
-    "without signs": {"prior": (0, *PRIOR[1:])},
-    "process and trees only": {"prior": (0, 0, 0, 0, *PRIOR[4:])},
-    "without own trees": {"prior": (*PRIOR[:-1], 0)},
-    "freer": {"freedom": 1.5},
-    "slope freer": {"steep": (0.3, 1.0)},
+BLENDS: dict[str, tuple[Callable[[tuple[float, ...]], tuple[float, ...]], dict[str, Any]]] = {
+    "as it is": (lambda p: p, {}),
+    "one share each": (lambda p: tuple(float(share > 0) for share in p), {}),
+    "without signs": (lambda p: (0.0, *p[1:]), {}),
+    "process and trees only": (lambda p: (0.0, 0.0, 0.0, 0.0, *p[4:]), {}),
+    "lines as on few rows": (lambda p: (0.3, 0.3, 0.3, 0.3, *p[4:]), {}),
+    "without own trees": (lambda p: (*p[:-2], 0.0, p[-1]), {}),
+    "without own process": (lambda p: (*p[:-1], 0.0), {}),
+    "nothing of its own": (lambda p: prior(), {}),
+    "freer": (lambda p: p, {"freedom": 1.5}),
+    "slope freer": (lambda p: p, {"steep": (0.3, 1.0)}),
 }
 
 
@@ -160,7 +163,8 @@ def _judge(df: pd.DataFrame, groups: Any, parts: list[tuple[Any, Any]]) -> dict[
     for train_rows, test_rows in parts:
         ranker = _fit(df, columns, groups, train_rows)
         trees = PairTrees().fit(ranker.sample_)
-        shares = {b: weigh(ranker.held_, **options) for b, options in BLENDS.items()}
+        usual = prior(float(np.median(ranker.held_.own)) if len(ranker.held_.own) else 0)
+        shares = {b: weigh(ranker.held_, change(usual), **options) for b, (change, options) in BLENDS.items()}
         train = df.iloc[train_rows]
         for task, rows in df.iloc[test_rows].groupby("task", sort=False):
             y = rows["outcome"].to_numpy(float)

@@ -327,11 +327,12 @@ def test_words_alone_can_decide() -> None:
     assert (np.diff(order) > 0).all()
 
 
-@pytest.mark.parametrize("rows", [16, 40])  # too few for trees of the task's own, and enough
+@pytest.mark.parametrize("rows", [16, 40])  # too few for scorers of the task's own, and enough
 def test_a_task_never_fitted_on_draws_the_odds_towards_even(rows: int) -> None:
     X = pd.DataFrame({"good": RNG.normal(size=rows)})
     ranker = LearningToCompare(bags=4, rounds=20).fit(X, X["good"] + 0.3 * RNG.normal(size=rows), task=["films"] * rows)
     assert bool(ranker.ensemble_.own.sections) == (rows == 40)
+    assert not ranker.ensemble_.own_processes  # of one task, the process of all tasks is its own
     a, b = {"good": 1.0}, {"good": -1.0}
     known, strange = (ranker.answer(a, b, task=t, context=X) for t in ("films", "books"))
     assert strange.log_odds == pytest.approx(0.5 * known.log_odds, rel=1e-9 if rows == 16 else 0.2)
@@ -341,15 +342,16 @@ def test_a_task_never_fitted_on_draws_the_odds_towards_even(rows: int) -> None:
     assert not known.notes
 
 
-def test_a_table_of_which_some_tasks_have_trees_of_their_own_answers_on_all() -> None:
+def test_a_table_of_which_some_tasks_have_scorers_of_their_own_answers_on_all() -> None:
     X = pd.DataFrame({"good": RNG.normal(size=70), "other": RNG.normal(size=70)})
     task = np.repeat(["films", "books", "news"], [40, 10, 20])
     y = np.where(task == "films", 1, -1) * X["good"] + 0.3 * RNG.normal(size=70)
     ranker = LearningToCompare(bags=4, rounds=20).fit(X, y, task=task)
     assert set(ranker.ensemble_.own.sections) == {ranker.tasks_.index("films"), ranker.tasks_.index("news")}
+    assert set(ranker.ensemble_.own_processes) == set(ranker.ensemble_.own.sections)
     without, with_own = ranker.ensemble_.weights
-    assert without[-1] == 0
-    assert with_own[-1] > 0
+    assert (without[-2:] == 0).all()
+    assert (with_own[-2:] > 0).all()
     a, b = {"good": 1.0, "other": 0.0}, {"good": -1.0, "other": 0.0}
     for name in ("films", "books", "news", "unheard of"):
         answer = ranker.answer(a, b, task=name, context=X)
@@ -361,7 +363,7 @@ def test_a_table_of_which_some_tasks_have_trees_of_their_own_answers_on_all() ->
     assert ranker.answer(a, b, task="news", context=X).probability < 0.2
 
 
-def test_a_task_of_one_group_or_of_equal_outcomes_gets_no_trees_of_its_own() -> None:
+def test_a_task_of_one_group_or_of_equal_outcomes_gets_no_scorers_of_its_own() -> None:
     X = pd.DataFrame({"good": RNG.normal(size=75)})
     task = np.repeat(["films", "one group", "all equal"], 25)
     y = np.where(task == "all equal", 1.0, X["good"] + 0.3 * RNG.normal(size=75))
