@@ -148,7 +148,7 @@ def explain(ranker: Answering, left: Side, right: Side) -> Comparison:
     following.sort(key=lambda f: (-(f["settles"] / f["seconds"]), f["seconds"], f["feature"]))
     notes = []
     extra = sorted(
-        {k for row, have in ((a, found[0]), (b, found[1])) for k in row if k not in have.values() and k not in ranker.strata}
+        {k for row, have in ((a, found[0]), (b, found[1])) for k in row.keys() - set(have.values())} - set(ranker.strata)
     )
     if extra:
         notes.append(f"not known to the ranker, ignored: {', '.join(extra[:20])}")

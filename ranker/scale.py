@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
@@ -33,8 +31,6 @@ def spread_of(values: Floats) -> float:
     values = values[~np.isnan(values)]
     if len(values) < 2:
         return float("nan")
-    if len(values) == 2:  # the commonest question: two checkpoints of which no zoo is known
-        return abs(float(values[0]) - float(values[1])) / math.sqrt(2)
     if len(values) >= 5:
         low, high = np.quantile(values, [0.25, 0.75])
         plain = float(np.std(values, ddof=1))

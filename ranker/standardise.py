@@ -129,6 +129,11 @@ class Standardiser:
                 self._share[self.feature == k] = len(c.levels) ** -0.5
         self._centre = np.array([c.centre for c in number])
         self._spread = np.array([c.spread for c in number])
+        # Where training zoos lie far apart, their common centre says little of where another one lies.
+        self._fixed = np.array([(c.spread / c.apart) ** 2 if c.apart > 0 else np.inf for c in number])
+        self._low = np.array([c.low - 2 * c.spread for c in number])
+        self._high = np.array([c.high + 2 * c.spread for c in number])
+        self._forms = [c.form for c in number]
 
     # ---- fitting rows: every zoo and task by its own statistics
 
@@ -171,18 +176,14 @@ class Standardiser:
     def raw_row(self, row: Mapping[str, Any], found: Mapping[str, str]) -> Floats:
         """`raw` for one mapping of features, without pandas; `found` is `resolve` of its keys."""
         out = np.full(len(self.names), np.nan)
-        at = self.n_numbers
-        for k, c in enumerate(self.columns):
+        numbers, at = self.columns[: self.n_numbers], self.n_numbers
+        forms = [
+            form if found.get(c.name, c.name) == c.name else _form_for(c, found[c.name]).form
+            for c, form in zip(numbers, self._forms, strict=True)
+        ]
+        out[:at] = _on_scale(_finite(_floats([row.get(found[c.name]) if c.name in found else None for c in numbers])), forms)
+        for c in self.columns[at:]:
             value = row.get(found[c.name]) if c.name in found else None
-            if c.kind == "number":
-                if value is not None:
-                    try:
-                        number = float(value)
-                    except (TypeError, ValueError):
-                        number = float("nan")
-                    if np.isfinite(number):
-                        out[k] = _form_for(c, found[c.name]).of(min(max(number, -_LARGEST), _LARGEST))
-                continue
             width = len(c.levels)
             if value is not None and value == value:
                 out[at : at + width] = holds(str(value).strip(), c.levels)
@@ -195,25 +196,16 @@ class Standardiser:
 
     def _context(self, raw: Floats, *, own: bool) -> Context:
         numbers = raw[:, : self.n_numbers]
-        centre, spread = self._centre.copy(), self._spread.copy()
-        outside = []
-        for k in range(self.n_numbers):
-            values = numbers[:, k][~np.isnan(numbers[:, k])]
-            n = len(values)
-            if n == 0:
-                continue
-            c = self.columns[k]
-            middle, scale = float(np.median(values)) if n > 2 else float(values.sum()) / n, spread_of(values)
-            far = c.spread > 0 and (middle < c.low - 2 * c.spread or middle > c.high + 2 * c.spread)
-            if far and not own:
-                outside.append(c.name)
-            prior = _PRIOR_OUTSIDE if far or own else _PRIOR
-            share = 1.0 if own and n >= 5 else (n - 1) / (n - 1 + prior)
-            # Where training zoos lie far apart, their common centre says little of where this one lies.
-            fixed = prior if c.apart <= 0 else min(prior, (c.spread / c.apart) ** 2)
-            centre[k] = middle if far or own else (n * middle + fixed * c.centre) / (n + fixed)
-            if scale > 0:
-                spread[k] = math.exp(share * math.log(scale) + (1 - share) * math.log(c.spread))
+        n, middle, scale = _middles(numbers)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            far = (self._spread > 0) & ((middle < self._low) | (middle > self._high))
+            prior = np.where(far | own, _PRIOR_OUTSIDE, _PRIOR)
+            share = np.where(own & (n >= 5), 1.0, (n - 1) / (n - 1 + prior))
+            fixed = np.minimum(prior, self._fixed)
+            mixed = np.where(far | own, middle, (n * middle + fixed * self._centre) / (n + fixed))
+            centre = np.where(n > 0, mixed, self._centre)
+            spread = np.where(scale > 0, np.exp(share * np.log(scale) + (1 - share) * np.log(self._spread)), self._spread)
+        outside = [] if own else [self.columns[k].name for k in np.flatnonzero(far)]
         ordered = tuple(np.sort(column[~np.isnan(column)]) for column in numbers.T) if len(raw) >= _RANKED else ()
         return Context(centre, spread, len(raw), tuple(outside), ordered)
 
@@ -258,6 +250,47 @@ def _form_for(column: Column, offered: str) -> Meaning:
 def _finite(values: Floats) -> Floats:
     """NaN where there is no number; figures whose squares are no numbers are cut."""
     return np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), np.nan)
+
+
+def _floats(values: Sequence[Any]) -> Floats:
+    """(n,) numbers, NaN where a value is missing or none."""
+    try:
+        out = np.array(values, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        out = np.zeros(0)
+    return out if out.shape == (len(values),) else np.array([_float(v) for v in values])
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
+def _on_scale(values: Floats, forms: Sequence[str]) -> Floats:
+    """(n,) values, each on the scale of its form (see `Meaning.apply`)."""
+    out = values.copy()
+    for form in ("log", "inverse"):
+        at = [k for k, other in enumerate(forms) if other == form]
+        out[at] = Meaning("", form).apply(values[at])
+    return out
+
+
+def _middles(numbers: Floats) -> tuple[Ints, Floats, Floats]:
+    """(d,) values that each column has, their median and their spread (`spread_of`), NaN where there is none."""
+    there = ~np.isnan(numbers)
+    n = there.sum(0)
+    with np.errstate(invalid="ignore"):
+        middle = np.where(there, numbers, 0.0).sum(0) / n
+    scale = np.full(len(n), np.nan)
+    for k in np.flatnonzero(n > 2):
+        values = numbers[there[:, k], k]
+        middle[k], scale[k] = np.median(values), spread_of(values)
+    pair = n == 2  # the commonest question: two checkpoints of which no zoo is known
+    if pair.any():
+        scale[pair] = (np.nanmax(numbers[:, pair], 0) - np.nanmin(numbers[:, pair], 0)) / math.sqrt(2)
+    return n, middle, scale
 
 
 def _fit_number(name: str, values: Floats, unit: Ints) -> Column:

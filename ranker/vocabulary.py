@@ -47,15 +47,6 @@ class Meaning:
             logs = np.where(values > 0, np.log(np.where(values > 0, values, 1.0)), np.nan)
         return -logs if self.form == "inverse" else logs
 
-    def of(self, value: float) -> float:
-        """`apply` for one value."""
-        if self.form == "plain":
-            return value
-        if value <= 0:
-            return float("nan")
-        log = float(np.log(value))
-        return -log if self.form == "inverse" else log
-
 
 # (pattern of the whole name, quantity or None for the name itself, form, direction, seconds, configuration); the first that fits
 # wins.
