@@ -149,7 +149,7 @@ class Ensemble:
             last = bag_trees[0][-1], {k: bag_own[k][-1] for k in own_tasks}
             found.append(self._held(sample, np.flatnonzero(~rows), *last, b, max_pairs // len(kept), bag_seed))
         self._fit_linears(sample, target)
-        several = range(seed, seed + (4 if len(sample.t) < _LARGE else 1))
+        several = range(seed, seed + (2 if len(sample.t) < _LARGE else 1))
         self.trees = Forest.of({0: [self._fit_trees(sample, target, rounds, k) for k in several]}, bag_trees)
         own_seeds = range(seed, seed + _OWN_SEEDS)
         self.own = Forest.of({k: [self._fit_own(sample, k, s) for s in own_seeds] for k in own_tasks}, bag_own)

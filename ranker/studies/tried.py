@@ -189,6 +189,13 @@ ACCURACY: tuple[tuple[str, str, str, str, str], ...] = (
         "yes",
     ),
     (
+        "two boosters of all rows for four",
+        "our zoo; Zeng, proxies and configurations; NAS; vision; rectified; Amuro",
+        "accuracy .8537, .7724, .8251, .8780, .743, .766, .754",
+        "accuracy .8534, .7710, .8252, .8779, .747, .766, .763",
+        "yes: reasons at half the price",
+    ),
+    (
         "one process with a shared and an own part of each task, and noise by task",
         "our zoo, 50 variants to learn from (6 splits)",
         "accuracy of the process alone .834, of one per task .846",
