@@ -327,6 +327,68 @@ def test_words_alone_can_decide() -> None:
     assert (np.diff(order) > 0).all()
 
 
+_STRANGE_VALUES = [
+    1.5,
+    3,
+    "2.5",
+    "words",
+    None,
+    float("nan"),
+    float("inf"),
+    -4.0,
+    0.0,
+    True,
+    1e300,
+    10**400,
+    [1.0],
+    {},
+    np.int32(7),
+]
+
+
+@pytest.mark.parametrize("value", _STRANGE_VALUES, ids=lambda v: repr(v)[:12])
+def test_a_row_is_read_as_the_same_row_of_a_table(value: Any) -> None:
+    X = pd.DataFrame({"good": RNG.normal(size=40), "ppl_clm": RNG.lognormal(3, 1, 40), "kind": ["sc", "clm"] * 20})
+    learnt = Standardiser().fit(X, np.zeros(40, np.int64), np.arange(40))
+    for name in ("good", "ppl_clm", "inv_ppl_clm"):
+        row = {"kind": "sc", name: value}
+        found = resolve([c.name for c in learnt.columns], list(row))
+        # No table holds these: in a row they are no numbers.
+        shown = None if isinstance(value, list | dict) or value == 10**400 else value
+        table = pd.DataFrame({"kind": ["sc"], name: pd.Series([shown], dtype=object)})
+        assert np.array_equal(learnt.raw_row(row, found), learnt.raw(table)[0], equal_nan=True)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_context_mixes_each_column_as_it_would_alone(data: st.DataObject) -> None:
+    rows = data.draw(st.integers(1, 12))
+    table = np.array(
+        data.draw(
+            st.lists(
+                st.lists(st.sampled_from([1.0, 2.0, 5.0, 400.0, np.nan]), min_size=rows, max_size=rows), min_size=3, max_size=3
+            )
+        )
+    )
+    learnt = Standardiser().fit(
+        pd.DataFrame(RNG.normal(size=(30, 3)), columns=["a", "b", "c"]), np.zeros(30, np.int64), np.arange(30)
+    )
+    together = learnt.context(table.T)
+    for k in range(3):
+        alone = np.full((rows, 3), np.nan)
+        alone[:, k] = table[k]
+        one = learnt.context(alone)
+        assert one.centre[k] == together.centre[k]
+        assert one.spread[k] == together.spread[k]
+        present = table[k][~np.isnan(table[k])]
+        column = learnt.columns[k]
+        if len(present) == 0:
+            assert (one.centre[k], one.spread[k]) == (column.centre, column.spread)
+        elif column.name not in one.outside:
+            middle = float(np.median(present))
+            assert min(middle, column.centre) - 1e-9 <= one.centre[k] <= max(middle, column.centre) + 1e-9
+
+
 @pytest.mark.parametrize("rows", [16, 40])  # too few for scorers of the task's own, and enough
 def test_a_task_never_fitted_on_draws_the_odds_towards_even(rows: int) -> None:
     X = pd.DataFrame({"good": RNG.normal(size=rows)})
