@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from ranker.blend import probability
@@ -122,19 +123,16 @@ def explain(ranker: Answering, left: Side, right: Side) -> Comparison:
     error = ranker.widening_ * float(gaps.std())
     low, high = probability(np.array([log_odds - 1.6449 * error, log_odds + 1.6449 * error]))
     split = factor * ranker.ensemble_.between(left.z, right.z, left.task, left.shares - right.shares)
-    shares = np.bincount(ranker.standardiser_.feature, split, minlength=len(columns))
-    # Rounding apart, the shares add up to the log-odds; the rest is put on the largest so that they do exactly.
-    largest = int(np.argmax(np.abs(shares)))
-    shares[largest] += log_odds - shares.sum()
+    told_of = np.array([c.name in found[0] or c.name in found[1] for c in columns])
+    shares = _among(np.bincount(ranker.standardiser_.feature, split, len(columns)).astype(float), told_of, log_odds)
     reasons: list[dict[str, Any]] = [
         {
-            "feature": c.name,
-            "a": a.get(found[0].get(c.name, "")),
-            "b": b.get(found[1].get(c.name, "")),
+            "feature": columns[k].name,
+            "a": a.get(found[0].get(columns[k].name, "")),
+            "b": b.get(found[1].get(columns[k].name, "")),
             "contribution": float(shares[k]),
         }
-        for k, c in enumerate(columns)
-        if c.name in found[0] or c.name in found[1]
+        for k in np.flatnonzero(told_of)
     ]
     reasons.sort(key=lambda r: -abs(r["contribution"]))
     lacking = [c for c in columns if c.name not in found[0] or c.name not in found[1]]
@@ -169,6 +167,19 @@ def explain(ranker: Answering, left: Side, right: Side) -> Comparison:
         following,
         notes,
     )
+
+
+def _among(shares: Floats, told_of: NDArray[np.bool_], log_odds: float) -> Floats:
+    """(p,) shares that add up to the log-odds over the features that one of the two has.
+
+    TreeSHAP also credits a feature that neither has, where its absence changes what the others say: that part is theirs, by size.
+    """
+    size = np.where(told_of, np.abs(shares), 0.0)
+    size = size if size.sum() > 0 else told_of.astype(float)
+    out = np.where(told_of, shares, 0.0)
+    out += (log_odds - out.sum()) * size / size.sum()
+    out[int(np.argmax(size))] += log_odds - out.sum()  # rounding
+    return out
 
 
 def _settles(log_odds: float, reach: Floats, bound: float) -> Floats:

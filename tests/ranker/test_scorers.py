@@ -425,6 +425,24 @@ def test_a_table_of_which_some_tasks_have_scorers_of_their_own_answers_on_all() 
     assert ranker.answer(a, b, task="news", context=X).probability < 0.2
 
 
+def test_reasons_add_up_whatever_is_missing() -> None:
+    X = pd.DataFrame(RNG.normal(size=(60, 4)), columns=["good", "other", "third", "fourth"])
+    X.loc[::3, "third"] = np.nan
+    y = X["good"] * X["other"] + X["third"].fillna(1) * X["fourth"] + 0.1 * RNG.normal(size=60)
+    ranker = LearningToCompare(bags=4, rounds=40).fit(X, y, task=["films"] * 60)
+    values = {"good": (1.0, -0.5), "other": (0.5, 0.2), "third": (-1.0, 1.5), "fourth": (2.0, 0.1)}
+    for names in (["good"], ["good", "third"], ["other", "fourth"], ["third"], list(values)):
+        a, b = ({n: values[n][k] for n in names} for k in (0, 1))
+        for task in ("films", "books"):
+            answer = ranker.answer(a, b, task=task)
+            assert {r["feature"] for r in answer.reasons} == set(names)
+            assert sum(r["contribution"] for r in answer.reasons) == pytest.approx(answer.log_odds, abs=1e-12)
+            back = ranker.answer(b, a, task=task)
+            assert {r["feature"]: -r["contribution"] for r in back.reasons} == pytest.approx(
+                {r["feature"]: r["contribution"] for r in answer.reasons}, abs=1e-12
+            )
+
+
 def test_a_task_of_one_group_or_of_equal_outcomes_gets_no_scorers_of_its_own() -> None:
     X = pd.DataFrame({"good": RNG.normal(size=75)})
     task = np.repeat(["films", "one group", "all equal"], 25)
