@@ -17,8 +17,9 @@ _LEAST = 0.5
 
 
 def prior(rows: float = 0) -> tuple[float, ...]:
-    """(M,) shares that the weights are shrunk to, on a task with trees and a process of its own from so many rows; 0 where it has
-    none. The more rows, the more these count; lines count the less (docs/studies/choices.md).
+    """(M,) shares that the weights are shrunk to, on a task with scorers of its own from so many rows; 0 where it has none.
+
+    The more rows, the more these count, and the less do the linear ones (docs/studies/choices.md).
     """
     if rows <= 0:
         return (0.3, 0.3, 0.3, 0.3, 1.0, 1.0, 0.0, 0.0)
@@ -37,7 +38,7 @@ class Held:
     weight : (n,) certainty, over the root of how many checkpoints stand in each one's group
     i, j : (n,) rows of the sample
     fold : (n,) which resample left the two out
-    own : (n,) rows of the task where it has trees and a process of its own, else 0
+    own : (n,) rows of the task where it has scorers of its own, else 0
     size : what the pairs are worth, in independent ones: the effective number of groups
     """
 
