@@ -91,7 +91,7 @@ def read(folder: Path) -> LearningToCompare:
         raise DataError(
             error.message, where=f"{folder}{f', {error.where}' if error.where else ''}", remedy=error.remedy
         ) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"not understood: {type(error).__name__} {error}", where=where, remedy=remedy) from error
     return ranker
 

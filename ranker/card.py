@@ -83,8 +83,7 @@ def describe(
     ranker: LearningToCompare, X: pd.DataFrame, y: Floats, sample: Sample, tasks: list[str], zoos: list[str], sd: Floats | None
 ) -> dict[str, Any]:
     """The card of a ranker whose scorers, hold-out and importances are there."""
-    raw = ranker.standardiser_.raw(X)
-    numbers = [(k, c.name) for k, c in enumerate(ranker.standardiser_.columns) if c.kind == "number"]
+    values = X[list(ranker.standardiser_.numbers)].astype(float).replace([np.inf, -np.inf], np.nan)
     return {
         "rows": len(X),
         "groups": len(np.unique(sample.group)),
@@ -97,7 +96,7 @@ def describe(
         "strata": None if ranker.strata_ is None else ranker.strata_.to_json(),
         "weights": dict(zip(SCORERS, map(float, ranker.ensemble_.weights[-1]), strict=True)),
         "importance": ranker.importance_,
-        "ranges": {name: [float(np.nanmin(raw[:, k])), float(np.nanmax(raw[:, k]))] for k, name in numbers},
+        "limits": {str(name): [float(values[name].min()), float(values[name].max())] for name in values},
         "signs": {ranker.standardiser_.names[k]: int(s) for k, s in enumerate(sample.sign) if s},
         "far_out": [{"row": int(i), "task": tasks[i], "outcome": float(y[i])} for i in np.flatnonzero(far_out(y, sample.unit))],
         "noise_known": sd is not None,

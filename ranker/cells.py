@@ -18,9 +18,14 @@ def first_row(mask: np.ndarray) -> str:
     return f"row {int(np.flatnonzero(mask)[0]) + 1}"
 
 
+def is_empty(value: Any) -> bool:
+    """Whether a cell has no value: None, NaN, NaT or NA."""
+    return value is None or value is pd.NA or bool(value != value)
+
+
 def as_text(value: Any) -> str:
     """A name or a value as text: "" where there is none, a whole number without its point."""
-    if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA:
+    if is_empty(value):
         return ""
     if isinstance(value, (float, np.floating)):
         number = float(value)
@@ -40,7 +45,8 @@ def as_numbers(values: pd.Series, where: str, column: str, *, empty: bool) -> np
     ------
     DataError : a cell that is no number, infinite, beyond `LARGEST`, or empty where it may not be
     """
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    written = numbers_in(values)
+    numbers = pd.to_numeric(values if written is None else written, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     given: np.ndarray = values.notna().to_numpy()
     bad = given & np.isnan(numbers) if empty else np.isnan(numbers)
     if bad.any():
@@ -64,22 +70,26 @@ def as_numbers(values: pd.Series, where: str, column: str, *, empty: bool) -> np
 
 
 def as_feature(values: pd.Series, where: str, column: str) -> pd.Series:
-    """Numbers as float, anything else as text with None where empty; a column whose every text is a number is numbers.
+    """Numbers and truth values as float, anything else as text with None where empty; the index is kept.
+
+    Decimals, integers of any size and a column whose every text is a number are numbers.
 
     Raises
     ------
-    DataError : an infinite number
+    DataError : an infinite number, a cell that holds several values
     """
+    several = np.array([not pd.api.types.is_scalar(v) for v in values], bool)
+    if several.any():
+        raise DataError(
+            "holds several values",
+            where=f"{where}: {first_row(several)}, column {column!r}",
+            remedy="give one value a cell",
+        )
     written = numbers_in(values)
     if written is not None:
         values = written
     if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
-        numbers = (
-            values.astype("float64")
-            if not pd.api.types.is_extension_array_dtype(values.dtype)
-            else pd.Series(values.to_numpy(dtype=float, na_value=np.nan))
-        )
-        numbers = numbers.reset_index(drop=True)
+        numbers = pd.Series(values.to_numpy(dtype=float, na_value=np.nan), index=values.index)
         infinite = np.isinf(numbers.to_numpy())
         if infinite.any():
             raise DataError(
@@ -90,8 +100,8 @@ def as_feature(values: pd.Series, where: str, column: str) -> pd.Series:
         return numbers
     given = values.dropna()
     if len(given) and all(isinstance(v, (bool, np.bool_)) for v in given):
-        return pd.Series([np.nan if pd.isna(v) else float(bool(v)) for v in values])
+        return pd.Series([np.nan if pd.isna(v) else float(bool(v)) for v in values], index=values.index)
     if not len(given):
-        return pd.Series(np.full(len(values), np.nan))
+        return pd.Series(np.nan, index=values.index)
     words = [None if pd.isna(v) else str(v).strip() for v in values]
-    return pd.Series([w or None for w in words], dtype=object)
+    return pd.Series([w or None for w in words], index=values.index, dtype=object)

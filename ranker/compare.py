@@ -18,7 +18,7 @@ from ranker.card import allowed_signs, check_parameters, describe, holdout, impo
 from ranker.ensemble import Ensemble, Sample
 from ranker.held import Held, cross_fitted
 from ranker.pairs import Floats, codes, merge_groups
-from ranker.rows import frame, labels, rarity, row_weights, same_checkpoint, same_features, twin_rows, vector
+from ranker.rows import features, frame, labels, rarity, row_weights, same_checkpoint, same_features, twin_rows, vector
 from ranker.scale import standard_outcome
 from ranker.standardise import Standardiser, known_directions
 from ranker.strata import Strata, Told, told
@@ -51,7 +51,8 @@ class LearningToCompare(Answering, BaseEstimator):
     feature_names_ : columns that are used, numbers first
     booster_ : the trees of all tasks together, as one LightGBM Booster
     strata_ : what pairs that agree in one of `strata` taught; None without
-    card_ : what was learnt from what: held-out figures, digest of the data, training range per feature, twins, far-out outcomes
+    card_ : what was learnt from what: held-out figures, digest of the data, lowest and highest value per feature, far-out
+        outcomes
     classes_ : array([0, 1]): P is of class 1, "a beats b"
     n_features_in_, feature_names_in_ : of X in fit
 
@@ -118,7 +119,7 @@ class LearningToCompare(Answering, BaseEstimator):
         DataError : shapes that differ, no usable feature, an outcome that is not a finite number, nothing to compare
         """
         check_parameters(self)
-        X = given_X = frame(X)
+        X = given_X = features(frame(X))
         absent = [c for c in self.strata if c not in X.columns]
         if absent:
             raise DataError(f"no column {absent[0]!r}", where="strata", remedy=f"columns: {', '.join(map(str, X.columns))}")

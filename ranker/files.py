@@ -7,7 +7,10 @@ is separated by something else. Names are texts to the letter: a checkpoint call
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Sequence
+from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 
 import pandas as pd
@@ -52,13 +55,23 @@ def load_frame(path: str | Path, texts: Sequence[str] = NAMES) -> pd.DataFrame:
 
 
 def numbers_in(values: pd.Series) -> pd.Series | None:
-    """A column of texts as numbers, where each of its texts is one; else None."""
-    given = values.dropna()
-    if not all(isinstance(v, str) for v in given):
+    """A column of objects as numbers, where each is one (a decimal, an integer of any size) or the text of one; else None."""
+    if pd.api.types.is_numeric_dtype(values):
         return None
-    given = given[given.str.strip() != ""] if len(given) else given
-    numbers = pd.to_numeric(given, errors="coerce")
-    return None if numbers.isna().any() or not len(numbers) else numbers.reindex(values.index).astype(float)
+    given = values.dropna()
+    if not all(isinstance(v, str | Real | Decimal) and not isinstance(v, bool) for v in given):
+        return None
+    given = given[[not isinstance(v, str) or v.strip() != "" for v in given]]
+    numbers = pd.to_numeric(pd.Series([v if isinstance(v, str) else _number(v) for v in given], dtype=object), errors="coerce")
+    return None if numbers.isna().any() or not len(numbers) else numbers.set_axis(given.index).reindex(values.index).astype(float)
+
+
+def _number(value: Real | Decimal) -> float:
+    """As float, infinite where it is too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _csv(file: Path, texts: Sequence[str]) -> pd.DataFrame:
@@ -92,7 +105,7 @@ def _csv(file: Path, texts: Sequence[str]) -> pd.DataFrame:
         )
     filled = (frame.notna() & (frame != "")).any(axis=1).to_numpy().nonzero()[0]
     frame = frame.iloc[: filled[-1] + 1 if len(filled) else 0]  # a spreadsheet ends in rows of separators
-    return frame if separator == "," else frame.apply(_with_points)
+    return frame if separator == "," else frame.apply(lambda column: column if column.name in texts else _with_points(column))
 
 
 def _separator(file: Path) -> str:
@@ -115,7 +128,7 @@ def _counts_rows(frame: pd.DataFrame, names: Sequence[str]) -> bool:
 
 def _with_points(column: pd.Series) -> pd.Series:
     given = column.dropna()
-    if column.name in NAMES or not len(given) or not all(isinstance(v, str) for v in given):
+    if not len(given) or not all(isinstance(v, str) for v in given):
         return column
     if not given.str.strip().str.fullmatch(_DECIMAL_COMMA).all():
         return column

@@ -9,11 +9,21 @@ import numpy as np
 import pandas as pd
 
 from features.errors import DataError
+from ranker.cells import as_feature
 from ranker.pairs import Floats, Ints, codes
 
 
 def frame(X: pd.DataFrame | Floats, names: Sequence[str] | None = None) -> pd.DataFrame:
+    """X as a table with one column per name.
+
+    Raises
+    ------
+    DataError : no table, a column that stands there twice, columns that are not those of `names`
+    """
     if isinstance(X, pd.DataFrame):
+        if not X.columns.is_unique:
+            twice = X.columns[X.columns.duplicated()][0]
+            raise DataError(f"column {str(twice)!r} stands there twice", where="X", remedy="rename or remove one of them")
         return X
     values = np.asarray(X)
     if values.ndim != 2:
@@ -27,10 +37,16 @@ def frame(X: pd.DataFrame | Floats, names: Sequence[str] | None = None) -> pd.Da
     return pd.DataFrame(values, columns=list(names) if names is not None else [f"x{i}" for i in range(values.shape[1])])
 
 
+def features(X: pd.DataFrame) -> pd.DataFrame:
+    """What is to be learnt from: columns of objects as numbers, where each cell is one, or as texts."""
+    read = {c: as_feature(X[c], "X", str(c)) for c in X.columns if not pd.api.types.is_numeric_dtype(X[c])}
+    return pd.DataFrame({c: read.get(c, X[c]) for c in X.columns}) if read else X
+
+
 def vector(values: Any, n: int, name: str) -> Floats:
     try:
         out = np.asarray(values, dtype=float).ravel()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"not numbers: {error}", where=name, remedy="give one number per row of X") from error
     if len(out) != n:
         raise DataError(f"{len(out)} values for {n} rows", where=name, remedy="give one per row of X")
@@ -40,7 +56,7 @@ def vector(values: Any, n: int, name: str) -> Floats:
 def labels(values: Any, n: int, name: str) -> list[str]:
     if values is None:
         return [""] * n
-    out = ["" if v is None or v != v else str(v) for v in np.asarray(values, dtype=object).ravel()]
+    out = ["" if pd.isna(v) else str(v) for v in np.asarray(values, dtype=object).ravel()]
     if len(out) != n:
         raise DataError(f"{len(out)} values for {n} rows", where=name, remedy="give one per row of X")
     return out

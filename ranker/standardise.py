@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranker.cells import is_empty
 from ranker.pairs import Floats, Ints
 from ranker.scale import normal_scores, soft, spread_of
 from ranker.table import is_number
@@ -86,6 +87,7 @@ class Standardiser:
     Attributes
     ----------
     columns : the features, numbers first to last in table order, then texts
+    numbers : names of the features that are numbers
     names : name of each matrix column; a text has one per level, ``name=level``
     feature : index into `columns` of each matrix column
     """
@@ -113,8 +115,9 @@ class Standardiser:
         return self
 
     def _index(self) -> None:
-        self.n_numbers = sum(c.kind == "number" for c in self.columns)
-        self.names = [c.name for c in self.columns if c.kind == "number"]
+        self.numbers = tuple(c.name for c in self.columns if c.kind == "number")
+        self.n_numbers = len(self.numbers)
+        self.names = list(self.numbers)
         feature = list(range(self.n_numbers))
         for k, c in enumerate(self.columns):
             if c.kind == "text":
@@ -164,7 +167,7 @@ class Standardiser:
             if column is not None:
                 known: dict[str, Floats] = {}
                 for row, value in enumerate(column):
-                    if value is None or value != value:
+                    if is_empty(value):
                         continue
                     word = str(value).strip()
                     if word not in known:
@@ -185,7 +188,7 @@ class Standardiser:
         for c in self.columns[at:]:
             value = row.get(found[c.name]) if c.name in found else None
             width = len(c.levels)
-            if value is not None and value == value:
+            if not is_empty(value):
                 out[at : at + width] = holds(str(value).strip(), c.levels)
             at += width
         return out

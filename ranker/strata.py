@@ -21,6 +21,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from ranker.blend import probability, too_close_below
+from ranker.cells import is_empty
 from ranker.pairs import Floats
 
 _FREEDOM = 1.0  # of .3, .5, 1 and 2, the lowest log loss over three tables without the column that pairs agree in
@@ -41,7 +42,7 @@ def told(rows: Sequence[Mapping[str, Any]] | pd.DataFrame, columns: Sequence[str
 
 
 def _value(value: Any) -> Any:
-    if value is None or value != value:
+    if is_empty(value):
         return None
     try:
         return float(value)

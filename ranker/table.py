@@ -52,6 +52,9 @@ def check(df: pd.DataFrame, where: str = "table") -> pd.DataFrame:
             where=where,
             remedy="a comparison table has the columns task, checkpoint, outcome and one per feature",
         )
+    if not df.columns.is_unique:
+        twice = df.columns[df.columns.duplicated()][0]
+        raise DataError(f"column {str(twice)!r} stands there twice", where=where, remedy="rename or remove one of them")
     if not len(df):
         raise DataError("no rows", where=where, remedy="give one row per (task, checkpoint)")
     made: dict[str, Any] = {}
@@ -71,16 +74,16 @@ def check(df: pd.DataFrame, where: str = "table") -> pd.DataFrame:
             )
     for column in df.columns:
         if column not in RESERVED:
-            made[str(column)] = as_feature(df[column], where, str(column))
+            made[str(column)] = as_feature(df[column], where, str(column)).reset_index(drop=True)
     order = [c for c in (*RESERVED, *map(str, df.columns)) if c in made]
     out = pd.DataFrame({c: made[c] for c in dict.fromkeys(order)})
     keys = [c for c in ("zoo", "task", "checkpoint") if c in out.columns]
-    twice = out.duplicated(keys).to_numpy()
-    if twice.any():
-        first = out.loc[int(np.flatnonzero(twice)[0])]
+    repeated = out.duplicated(keys).to_numpy()
+    if repeated.any():
+        first = out.loc[int(np.flatnonzero(repeated)[0])]
         raise DataError(
             f"checkpoint {first['checkpoint']!r} stands there twice for task {first['task']!r}",
-            where=f"{where}: {first_row(twice)}",
+            where=f"{where}: {first_row(repeated)}",
             remedy="keep one row per (task, checkpoint); average seeds into outcome and outcome_sd",
         )
     units = out.groupby([c for c in ("zoo", "task") if c in out.columns], dropna=False)["outcome"]

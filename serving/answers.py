@@ -76,7 +76,7 @@ def _numbers_are_numbers(snapshot: Snapshot, name: str, features: Mapping[str, A
         return
     from ranker.vocabulary import resolve
 
-    wrong = set(resolve(tuple(snapshot.ranker.card_["ranges"]), tuple(features)).values()) & texts
+    wrong = set(resolve(snapshot.ranker.standardiser_.numbers, tuple(features)).values()) & texts
     if wrong:
         feature = min(wrong)
         found = f"{features[feature]!r} is a text, the ranker knows a number"

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from features.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -49,9 +47,8 @@ def read_known(path: str | Path) -> pd.DataFrame:
         # Beside the published columns, their form in the vocabulary of our own extractors, which the default ranker is fitted on.
         published, ours = reference.load(str(path)), reference.vocabulary(str(path))
         return published.assign(**{c: ours[c] for c in ours.columns if c not in published.columns})
-    import pandas as pd
-
-    from ranker.files import load_frame, numbers_in
+    from ranker.cells import as_feature, as_names, as_numbers
+    from ranker.files import load_frame
 
     frame = load_frame(path).copy()
     if not len(frame):
@@ -61,21 +58,14 @@ def read_known(path: str | Path) -> pd.DataFrame:
             raise DataError(
                 f"no column {column!r}", where=str(path), remedy="a table has the columns task, checkpoint and one per feature"
             )
-        if frame[column].isna().any() or (frame[column] == "").any():
+        frame[column] = as_names(frame[column])
+        if (frame[column] == "").any():
             raise DataError(f"column {column!r} has empty cells", where=str(path), remedy="name every row")
-        frame[column] = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in frame[column]]
     if "outcome" in frame.columns:
-        outcomes = pd.to_numeric(frame["outcome"], errors="coerce")
-        wrong = frame["outcome"].notna() & ~np.isfinite(outcomes)
-        if wrong.any():
-            raise DataError(
-                f"outcome {frame['outcome'][wrong].iloc[0]!r} is not a finite number",
-                where=str(path),
-                remedy="give a number, or leave the cell empty where the outcome is not known",
-            )
-        frame["outcome"] = outcomes
-    if "zoo" in frame.columns and frame["zoo"].nunique() > 1:
-        frame["checkpoint"] = frame["zoo"].astype(str) + "/" + frame["checkpoint"]
+        frame["outcome"] = as_numbers(frame["outcome"], str(path), "outcome", empty=True)
+    if "zoo" in frame.columns and as_names(frame["zoo"]).nunique() > 1:
+        zoos = as_names(frame["zoo"])
+        frame["checkpoint"] = (zoos + "/").where(zoos != "", "") + frame["checkpoint"]
     twice = frame.duplicated(["task", "checkpoint"])
     if twice.any():
         row = frame[twice].iloc[0]
@@ -88,14 +78,7 @@ def read_known(path: str | Path) -> pd.DataFrame:
     if not columns:
         raise DataError("no feature column", where=str(path), remedy="add at least one feature known before fine-tuning")
     for column in columns:
-        if (numbers := numbers_in(frame[column])) is not None:
-            frame[column] = numbers
-        if pd.api.types.is_bool_dtype(frame[column]) or pd.api.types.is_numeric_dtype(frame[column]):
-            frame[column] = frame[column].astype(float)
-            if np.isinf(frame[column]).any():
-                raise DataError(f"column {column!r} has an infinite value", where=str(path), remedy="leave the cell empty")
-        else:
-            frame[column] = [None if v is None or v != v else str(v).strip() or None for v in frame[column]]
+        frame[column] = as_feature(frame[column], str(path), column)
     return frame
 
 

@@ -23,11 +23,7 @@ class Drift:
     """
 
     def __init__(self, card: Mapping[str, Any]) -> None:
-        self.ranges: dict[str, tuple[float, float]] = {}
-        for name, limits in (card.get("ranges") or {}).items():
-            low, high = (limits[0], limits[1]) if isinstance(limits, list | tuple) else (limits.get("min"), limits.get("max"))
-            if isinstance(low, int | float) and isinstance(high, int | float):
-                self.ranges[name] = (float(low), float(high))
+        self.ranges: dict[str, tuple[float, float]] = dict(card.get("limits", {}))
         self.seen = dict.fromkeys(self.ranges, 0)
         self.outside = dict.fromkeys(self.ranges, 0)
         self.questions = 0

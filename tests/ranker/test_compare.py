@@ -277,6 +277,7 @@ def _edit(folder: Path, change: Callable[[Any], None]) -> None:
         lambda f: _edit(f, lambda content: content["ensemble"].update({"own trees": {"0": [[0, 1], [0, [1]]]}})),
         lambda f: _edit(f, lambda content: content["ensemble"].update({"own processes": {"0": {}}})),
         lambda f: _edit(f, lambda content: content["ensemble"].update({"trees": {}})),
+        lambda f: _edit(f, lambda content: content["ensemble"].update({"trees": []})),
         lambda f: (f / "ranker.json").write_bytes(b"\xff\xfe\x00"),
     ],
 )

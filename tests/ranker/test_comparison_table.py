@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,32 @@ def test_numbers_written_as_text_are_numbers_in_parquet_as_in_csv(tmp_path: Path
     table = read(tmp_path / "t.parquet")
     assert table["f"].tolist()[::2] == [0.001, 2.0]
     pd.testing.assert_frame_equal(table, read(tmp_path / "t.csv"))
+
+
+def test_decimals_and_integers_of_any_size_are_numbers(tmp_path: Path) -> None:
+    large = [100000000000000000000, 200000000000000000000, 2]
+    rows = pd.DataFrame({"task": "t", "checkpoint": ["a", "b", "c"], "outcome": [Decimal("1.5"), Decimal(2), Decimal(3)]})
+    rows.assign(f=[Decimal("0.5332"), None, Decimal(2)]).to_parquet(tmp_path / "t.parquet")
+    table = read(tmp_path / "t.parquet")
+    assert table["f"].tolist()[::2] == [0.5332, 2.0]
+    assert table["outcome"].tolist() == [1.5, 2.0, 3.0]
+    rows.assign(flops=large).to_csv(tmp_path / "t.csv", index=False)
+    assert read(tmp_path / "t.csv")["flops"].tolist() == [1e20, 2e20, 2.0]
+    objects = check(rows.assign(flops=large).T.T)
+    assert objects["flops"].tolist() == [1e20, 2e20, 2.0]
+    with pytest.raises(DataError, match="row 1, column 'flops': is infinite"):
+        check(rows.assign(flops=pd.Series([10**400, 1, 2], dtype=object)))
+    with pytest.raises(DataError, match="row 1, column 'outcome': is infinite"):
+        check(rows.assign(outcome=pd.Series([10**400, 1, 2], dtype=object), f=1.0))
+
+
+def test_a_cell_of_several_values_and_a_column_that_stands_twice_are_refused_by_name(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"task": "t", "checkpoint": ["a", "b"], "outcome": [1.0, 2.0], "f": [3.0, 4.0]})
+    rows.assign(several=[[1.0, 2.0], [3.0]]).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="row 1, column 'several': holds several values"):
+        read(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="column 'f' stands there twice"):
+        check(pd.concat([rows, rows[["f"]]], axis=1))
 
 
 def test_the_digest_ignores_row_order_and_sees_every_value(tmp_path: Path) -> None:

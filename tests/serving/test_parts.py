@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from features.errors import DataError, StoreError, UnknownNameError, UserError
+from ranker import LearningToCompare
 from served import table
-from serving import failures
+from serving import answers, failures, html_report, report
 from serving.catalogue import Catalogue, read_known
+from serving.champion import Snapshot
 from serving.drift import Drift
 from serving.ledger import Ledger
 from serving.settings import Settings
@@ -125,6 +129,15 @@ def test_only_so_many_answers_are_kept(tmp_path: Path) -> None:
     assert ledger.judgement()["judged"] == 10
 
 
+def test_an_answer_given_again_pushes_none_out(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db", most=5)
+    for a, b in [("p", "q"), *[("x", "y")] * 10]:
+        ledger.answered(answer(a, b, 0.9))
+        ledger.flush()
+    ledger.outcomes([outcome(name, value) for name, value in (("p", 1.0), ("q", 0.0), ("x", 1.0), ("y", 0.0))])
+    assert ledger.judgement()["judged"] == 2
+
+
 def test_every_request_and_answer_has_an_example_that_it_takes() -> None:
     from serving import openapi
 
@@ -134,7 +147,7 @@ def test_every_request_and_answer_has_an_example_that_it_takes() -> None:
 
 
 def test_drift_is_the_share_outside_the_training_range() -> None:
-    drift = Drift({"ranges": {"ppl_clm": [5.0, 50.0], "kshot_acc": [0.2, 0.8]}})
+    drift = Drift({"limits": {"ppl_clm": [5.0, 50.0], "kshot_acc": [0.2, 0.8]}})
     marks = drift.marks({"ppl_clm": 10.0}, {"ppl_clm": 500.0, "unknown": 3.0})
     drift.count(marks)
     report = drift.report()
@@ -144,6 +157,49 @@ def test_drift_is_the_share_outside_the_training_range() -> None:
     drift.count_rows(pd.DataFrame({"ppl_clm": [1.0, 6.0, None], "objective": ["clm", "sc", None]}))
     assert drift.report()["questions"] == 3
     assert drift.report()["features"]["ppl_clm"] == {"seen": 6, "outside": 3, "share": 0.5, "range": [5.0, 50.0]}
+
+
+def test_what_a_ranker_was_fitted_on_is_no_drift_in_the_features_own_units() -> None:
+    rows = table(n=20)
+    rows["ppl_clm"] = np.exp(np.linspace(2.0, 4.8, 20))  # compared as a logarithm
+    rows["inv_ppl_sc"] = 1 / rows["ppl_clm"]
+    columns = ["ppl_clm", "inv_ppl_sc", "kshot_acc"]
+    ranker = LearningToCompare(bags=4, rounds=5).fit(rows[columns], rows["outcome"])
+    drift = Drift(ranker.card_)
+    drift.count_rows(rows)
+    for name in columns:
+        found = drift.report()["features"][name]
+        assert (found["seen"], found["outside"]) == (20, 0)
+        assert found["range"] == [rows[name].min(), rows[name].max()]
+    assert drift.marks({"ppl_clm": 5.0}) == (("ppl_clm", True),)
+
+
+def test_every_pair_of_a_tie_group_is_a_tie_though_a_row_names_only_its_nearest() -> None:
+    rows = table(n=80)
+    few = table(n=6)  # so few that nothing may be called
+    ranker = LearningToCompare(bags=4, rounds=5).fit(few[["kshot_acc"]], few["outcome"])
+    snapshot = Snapshot(ranker, "r", "1", None, "folder")
+    ranking = answers.rank(snapshot, rows[["kshot_acc"]], list(rows["checkpoint"]), task=None)
+    assert report.tie_groups(ranking) == [(1, 80)] * 80
+    assert max(len(row["tied_with"]) for row in ranking["ranking"]) < 79
+    assert {pair["winner"] for pair in report.pairs(ranking, np.full((80, 80), 0.51))} == {"tie"}
+    assert html_report.chart(ranking).count("class=near") == 2 * 80
+
+
+def test_a_table_to_answer_from_is_read_as_one_to_learn_from_is(tmp_path: Path) -> None:
+    rows = table(n=4).assign(
+        outcome=[1.0, 2.0, None, 3.0], flag=[True, False, None, True], kshot_acc=[Decimal("0.5"), *map(Decimal, "123")]
+    )
+    rows["kind"] = pd.Series(["clm", pd.NA, "sc", "sc"], dtype="string")
+    rows["zoo"] = ["b", "b", None, None]
+    rows.to_parquet(tmp_path / "t.parquet")
+    known = read_known(tmp_path / "t.parquet")
+    assert known["flag"].tolist()[:2] == [1.0, 0.0]
+    assert known["kshot_acc"].tolist() == [0.5, 1.0, 2.0, 3.0]
+    assert known["kind"].tolist() == ["clm", None, "sc", "sc"]
+    assert known["checkpoint"].tolist() == ["b/m00", "b/m01", "m02", "m03"]
+    rows.drop(columns=["zoo", "kshot_acc"]).to_csv(tmp_path / "t.csv", index=False)
+    assert read_known(tmp_path / "t.csv")["flag"].tolist()[:2] == [1.0, 0.0]
 
 
 def test_a_table_is_known_per_task_and_missing_features_are_left_out(tmp_path: Path) -> None:
@@ -168,7 +224,7 @@ def test_a_table_is_known_per_task_and_missing_features_are_left_out(tmp_path: P
         (lambda t: pd.concat([t, t]), "stands there twice"),
         (lambda t: t[["task", "checkpoint"]], "no feature column"),
         (lambda t: t.assign(ppl_clm=float("inf")), "infinite"),
-        (lambda t: t.assign(outcome="good"), "'good' is not a finite number"),
+        (lambda t: t.assign(outcome="good"), "row 1, column 'outcome': 'good' is not a number"),
     ],
 )
 def test_a_table_that_cannot_be_answered_from_is_a_named_error(change: object, words: str, tmp_path: Path) -> None:
