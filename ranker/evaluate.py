@@ -246,11 +246,13 @@ def grouping(df: pd.DataFrame, group: str | None) -> Ints:
     """Codes per row of what may not stand on two sides of a split: checkpoint, its twins, and its group."""
     zoo = df["zoo"] if "zoo" in df else pd.Series([""] * len(df))
     parts = [codes(zoo, df["checkpoint"]), twins(df)]
-    if group not in (None, "task"):
+    if group is None and "group" in df:
+        group = "group"
+    if group == "zoo":
         parts.append(codes(df[group]))
-    elif group is None and "group" in df:
-        blank = df["group"].isna() | (df["group"] == "")
-        parts.append(codes(np.where(blank, "\0" + df["checkpoint"].astype(str), df["group"].astype(str))))
+    elif group not in (None, "task"):  # a row without a group is held out by its checkpoint alone
+        blank = df[group].isna() | (df[group] == "")
+        parts.append(codes(np.where(blank, "\0" + df["checkpoint"].astype(str), df[group].astype(str))))
     return merge_groups(*parts)
 
 
@@ -282,7 +284,7 @@ def _judge(
             same = train[(train["task"] == task) & (train["zoo"] == zoo)] if "zoo" in train else train[train["task"] == task]
             strength = fitted.strengths(rows, same)
             y = rows["outcome"].to_numpy(float)
-            code = rows[" group"].to_numpy(np.int64)
+            row = rows.index.to_numpy(np.int64)
             i, j = np.triu_indices(len(rows), 1)
             chosen = y[i] != y[j]
             if pairs is not None:
@@ -303,8 +305,8 @@ def _judge(
             keep.p.append(p)
             keep.better.append(better)
             keep.gap.append(np.abs(y[i] - y[j]))
-            keep.i.append(code[i])
-            keep.j.append(code[j])
+            keep.i.append(row[i])
+            keep.j.append(row[j])
             if bar is not None:
                 keep.called.append(np.maximum(p, 1 - p) >= bar)
         if rights:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ranker import metrics
 from ranker.pairs import Floats, Ints, codes, far_out, twins
+from ranker.table import is_number
 from ranker.vocabulary import meaning
 
 SMALL = 12
@@ -19,7 +20,7 @@ _DRAWS = 400
 
 @dataclass
 class Judged:
-    """Held-out pairs of one method and task over all splits."""
+    """Held-out pairs of one method and task over all splits; `i` and `j` are rows of the table."""
 
     p: list[Floats] = field(default_factory=list)
     better: list[Floats] = field(default_factory=list)
@@ -57,7 +58,7 @@ def result(
                 continue
             p, better, gap = np.concatenate(one.p), np.concatenate(one.better), np.concatenate(one.gap)
             r = metrics.right(p, better)
-            i, j = np.concatenate(one.i), np.concatenate(one.j)
+            i, j = groups[np.concatenate(one.i)], groups[np.concatenate(one.j)]
             samples[name, task] = metrics.bootstrap(*_pooled(r, i, j), n, draws)
             figures[name] = {
                 "accuracy": float(np.mean(one.accuracy)),
@@ -97,10 +98,12 @@ def result(
         mean["ltc"]["against_best_single"] = {"difference": gain, "ci95": bounds}
         if bounds[0] is None or bounds[0] <= 0:
             shown = "" if bounds[0] is None else f", 95 % interval [{bounds[0]:+.3f}, {bounds[1]:+.3f}]"
-            notes.append(
-                f"{len(np.unique(groups))} groups of checkpoints are too few to show that ltc beats the best single feature "
-                f"(difference {gain:+.3f}{shown})"
+            found = (
+                "on this table the best single feature is better than ltc"
+                if bounds[1] is not None and bounds[1] < 0
+                else f"{len(np.unique(groups))} groups of checkpoints are too few to show that ltc beats the best single feature"
             )
+            notes.append(f"{found} (difference {gain:+.3f}{shown})")
     _error_reduction(df, per_task, mean, judged, columns)
     if not set(asked) >= set(names):
         for figures in [*per_task.values(), mean]:
@@ -199,21 +202,20 @@ def _error_reduction(
     columns: list[str],
 ) -> None:
     """1 - error of ltc / error of perplexity alone (lower is better, as everybody reads it), where the table has a perplexity."""
-    ppl = [c for c in columns if meaning(c).quantity == "ppl_clm"] or [
-        c for c in columns if meaning(c).quantity.startswith(("ppl", "perplexity"))
+    numbers = [c for c in columns if is_number(df[c])]
+    ppl = [c for c in numbers if meaning(c).quantity == "ppl_clm"] or [
+        c for c in numbers if meaning(c).quantity.startswith(("ppl", "perplexity"))
     ]
     if not ppl or "ltc" not in mean:
         return
     direction = meaning(ppl[0]).column_direction
     errors = []
+    x = df[ppl[0]].to_numpy(float) * direction
     for task, figures in per_task.items():
-        rows = df[df["task"] == task]
         one = judged.get(("ltc", task))
         if one is None or not one.i:
             continue
-        value = rows.groupby(" group")[ppl[0]].mean() * direction
         i, j = np.concatenate(one.i), np.concatenate(one.j)
-        x = value.reindex(range(int(df[" group"].max()) + 1)).to_numpy(float)
         agree = np.nan_to_num(np.sign(x[i] - x[j])) * np.concatenate(one.better)
         error = float(np.mean(0.5 - 0.5 * agree))
         errors.append(error)

@@ -87,6 +87,39 @@ def test_a_table_of_pure_noise_is_called_undecided() -> None:
     assert "the table is too small: 6" in small["note"]
 
 
+def test_a_table_on_which_one_feature_is_better_is_not_called_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Backwards(BestSingle):
+        def strengths(self, rows: pd.DataFrame, context: pd.DataFrame) -> np.ndarray:
+            return -super().strengths(rows, context)
+
+        def sureness(self, rows: pd.DataFrame, i: np.ndarray, j: np.ndarray) -> tuple[float, np.ndarray]:
+            return 1.0, np.ones(len(i))
+
+    monkeypatch.setattr("ranker.evaluate.LearningToCompareMethod", lambda parameters: Backwards())
+    result = evaluate(made(30), methods=("ltc", "best-single"), splits=4)
+    assert "on this table the best single feature is better than ltc (difference -" in result["note"]
+    assert "too few" not in result["note"]
+
+
+def test_perplexity_is_judged_checkpoint_by_checkpoint_whatever_is_held_out_together() -> None:
+    table = made(24).rename(columns={"other": "family"}).assign(family=np.arange(24) % 6)
+    table["ppl_clm"] = np.exp(-table["outcome"] + 0.3 * np.random.default_rng(1).normal(size=24))
+    table["family"] = [f"f{k}" for k in table["family"]]
+    found = evaluate(table, methods=("ltc", "single:ppl_clm"), group="family", splits=4, parameters=QUICK)["tasks"]["t0"]
+    assert found["ltc"]["perplexity"]["accuracy"] == pytest.approx(found["single:ppl_clm"]["accuracy"], abs=0.02)
+    assert found["ltc"]["error_reduction"] == pytest.approx(
+        1 - (1 - found["ltc"]["accuracy"]) / (1 - found["ltc"]["perplexity"]["accuracy"])
+    )
+    table["ppl_clm"] = table["ppl_clm"].astype(object)
+    table.loc[2, "ppl_clm"] = "9 ?"  # a configuration then, and no perplexity to reduce the error of
+    assert "error_reduction" not in evaluate(table, methods=("ltc",), splits=2, parameters=QUICK)["mean"]["ltc"]
+
+
+def test_a_row_without_a_group_is_held_out_alone_whether_the_column_is_named_or_not() -> None:
+    table = check(made(16).assign(group=["f1"] * 4 + ["f2"] * 4 + [""] * 8, family=["f1"] * 4 + ["f2"] * 4 + [None] * 8))
+    assert len(set(grouping(table, None))) == len(set(grouping(table, "group"))) == len(set(grouping(table, "family"))) == 10
+
+
 def test_a_slip_among_numbers_is_told_and_a_split_cannot_have_a_negative_seed() -> None:
     table = made(12)
     table["x"] = table["x"].astype(object)
