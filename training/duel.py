@@ -60,6 +60,7 @@ def duel(
     champion_table: pd.DataFrame,
     *,
     champion_params: Mapping[str, Any] | None = None,
+    champion_features: Sequence[str] | None = None,
     challenger_params: Mapping[str, Any] | None = None,
     features: Sequence[str] | None = None,
     splits: int = 10,
@@ -74,6 +75,7 @@ def duel(
     table : the whole history; held-out checkpoints are drawn from it
     champion_table : what the champion was fitted on
     champion_params, challenger_params : parameters of `LearningToCompare`
+    champion_features, features : columns that the champion and the challenger are fitted on; None: all of the table's
     splits, held_share : how many hold-outs, and of what share of the checkpoints
     samples : of the bootstrap
 
@@ -100,7 +102,9 @@ def duel(
             challenger = fit(_usable(table[outside]), features=features, params=challenger_params)
             key = frozenset(held & known)
             if key not in champions:  # a champion that knew none of the checkpoints held out is the same in every split
-                champions[key] = fit(_usable(old), params=champion_params)
+                old = _usable(old)
+                known_columns = None if champion_features is None else [c for c in champion_features if c in old.columns]
+                champions[key] = fit(old, features=known_columns, params=champion_params)
             champion = champions[key]
         except DataError:
             continue  # what is left of one of the two has nothing to compare

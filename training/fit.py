@@ -60,7 +60,8 @@ def train(
 ) -> Fitted:
     """Fit LearningToCompare on one or several comparison tables and register it; without a table, register the default ranker.
 
-    A table without a `zoo` column is a zoo of its own, called by the file's stem: outcomes are compared within a zoo only. The
+    A table without a `zoo` column is a zoo of its own, called by the file's stem (and its folder, where two have the same):
+    outcomes are compared within a zoo only. The
     figures beside the version are those of `splits` hold-outs of checkpoints, next to the baselines; the registered ranker is
     then fitted on all rows. The alias `champion` is set if there is none yet; otherwise it stays, and `retrain` is what moves it.
 
@@ -150,13 +151,25 @@ def combined(tables: Sequence[Path | str | pd.DataFrame]) -> pd.DataFrame:
     from ranker.table import check, read
 
     parts: list[pd.DataFrame] = []
-    for number, source in enumerate(tables):
+    for source, name in zip(tables, _zoo_names(tables), strict=True):
         table = check(source) if isinstance(source, pd.DataFrame) else read(source)
-        if "zoo" not in table.columns:
-            stem = f"table{number + 1 if len(tables) > 1 else ''}" if isinstance(source, pd.DataFrame) else Path(source).stem
-            table = table.assign(zoo=stem)
-        parts.append(table)
+        parts.append(table if "zoo" in table.columns else table.assign(zoo=name))
     return check(pd.concat(parts, ignore_index=True), where="the tables together") if len(parts) > 1 else check(parts[0])
+
+
+def _zoo_names(tables: Sequence[Path | str | pd.DataFrame]) -> list[str]:
+    """What the zoo of each table is called where it does not say: the file's stem, with as much of its path before it as tells it
+    from the others.
+    """
+    paths = {k: Path(source).absolute().with_suffix("") for k, source in enumerate(tables) if isinstance(source, str | Path)}
+    names = {}
+    for k, path in paths.items():
+        others = [other for other in paths.values() if other != path]
+        parts = 1
+        while parts < len(path.parts) and any(other.parts[-parts:] == path.parts[-parts:] for other in others):
+            parts += 1
+        names[k] = "/".join(path.parts[-parts:])
+    return [names.get(k, f"table{k + 1 if len(tables) > 1 else ''}") for k in range(len(tables))]
 
 
 def units(table: pd.DataFrame) -> pd.Series:
@@ -225,7 +238,7 @@ def held_out(
     methods = [m for m in METHODS if m != "configuration" or configurations_of(table, columns)]
     try:
         found = evaluate(
-            table,
+            table.assign(group=units(table)),
             methods=methods,
             features=columns,
             splits=splits,

@@ -28,6 +28,8 @@ from training.tracking import RANKER
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ranker import LearningToCompare
+
 DECISION, REASON = "foretune.decision", "foretune.reason"
 VERDICT, PREVIOUS = "foretune.verdict", "foretune.previous"
 REFERENCE = "foretune.reference"
@@ -149,12 +151,13 @@ class _Retraining:
             return self._carry_out(*pending)
         if settled:
             return self._done("unchanged", settled, champion)
-        params, old = self._recipe(champion)
+        ranker, old = self._champion_as_fitted(champion)
         try:
             verdict = duel(
                 table,
                 old,
-                champion_params=params,
+                champion_params=ranker.get_params(),
+                champion_features=list(ranker.feature_names_in_),
                 challenger_params=self.params,
                 features=self.features,
                 splits=self.splits,
@@ -203,13 +206,13 @@ class _Retraining:
         self.say(f"  no champion yet: the default ranker is registered as version {version}")
         return tracking.alias_version(self.name, root=self.root)
 
-    def _recipe(self, champion: str | None) -> tuple[dict[str, Any], pd.DataFrame]:
-        """Parameters and training table of the champion."""
+    def _champion_as_fitted(self, champion: str | None) -> tuple[LearningToCompare, pd.DataFrame]:
+        """The champion, whose parameters and columns are its recipe, and its training table."""
         from ranker.reference import default_ranker
         from training import tracking
 
         if champion is None:
-            return default_ranker().get_params(), reference_table()
+            return default_ranker(), reference_table()
         ranker, _ = tracking.load_version(self.name, champion, root=self.root)
         table = tracking.training_table(self.name, champion, root=self.root)
         if table is None:
@@ -218,7 +221,7 @@ class _Retraining:
                 where=f"{self.name} version {champion}",
                 remedy="register a champion with `foretune train TABLE`",
             )
-        return ranker.get_params(), table if "zoo" in table.columns else table.assign(zoo="")
+        return ranker, table if "zoo" in table.columns else table.assign(zoo="")
 
     def _earlier(self, digest: str, champion: str | None) -> tuple[tuple[str, bool, str, str | None] | None, str]:
         """What earlier retrainings left: a pending verdict on this very table to carry out, or why there is nothing new ("":

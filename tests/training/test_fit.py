@@ -107,6 +107,34 @@ def test_tables_without_a_zoo_are_zoos_of_their_own(tmp_path: Path) -> None:
     assert both.groupby("zoo").size().to_dict() == {"one": 14, "two": 14}
 
 
+def test_two_files_of_one_name_are_zoos_of_their_own(tmp_path: Path) -> None:
+    files = [tmp_path / folder / "table.csv" for folder in ("first", "second")]
+    for file, scale in zip(files, (1.0, 100.0), strict=True):
+        file.parent.mkdir()
+        rows = table(prefix=file.parent.name)
+        rows.assign(outcome=scale * rows["outcome"]).to_csv(file, index=False)
+    assert combined(files).groupby("zoo").size().to_dict() == {"first/table": 14, "second/table": 14}
+
+
+def test_figures_of_several_tables_never_have_a_checkpoint_on_both_sides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import ranker.evaluate as module
+
+    sides: list[tuple[set[str], set[str]]] = []
+    real = module.splits_of
+
+    def spied(df: pd.DataFrame, *arguments: object, **named: object) -> object:
+        for train_rows, test_rows in real(df, *arguments, **named):
+            sides.append((set(df["checkpoint"].iloc[train_rows]), set(df["checkpoint"].iloc[test_rows])))
+            yield train_rows, test_rows
+
+    monkeypatch.setattr(module, "splits_of", spied)
+    both = combined([table().assign(zoo="films"), table(seed=1).assign(zoo="kinds")])
+    figures, _ = held_out(both, features=None, splits=3, train_share=0.6, seed=0, params=SMALL)
+    assert figures["mean"]["ltc"]["pairs"] > 0
+    assert len(sides) == 3
+    assert not any(trained & judged for trained, judged in sides)
+
+
 def test_the_same_checkpoint_in_two_zoos_is_one_unit_and_so_are_a_group_and_changed_weights() -> None:
     rows = pd.DataFrame(
         {"checkpoint": ["a", "a", "a@0123abcd", "b", "c"], "zoo": ["x", "y", "x", "x", "x"], "group": ["", "", "", "g", "g"]}

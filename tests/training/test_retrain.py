@@ -238,6 +238,15 @@ def test_the_duel_asks_neither_about_a_checkpoint_that_it_has_seen(monkeypatch: 
         assert all(not held & seen for seen in both)
 
 
+def test_the_champion_is_judged_by_the_columns_that_it_was_fitted_on(mlflow_root: Path) -> None:
+    rows = table(20).assign(width=np.random.default_rng(3).normal(size=20))
+    train([rows], features=["width"], splits=1, params=SMALL)
+    tracking.log_table(table(24, prefix="new", seed=1).assign(width=np.random.default_rng(4).normal(size=24)), name="news")
+    decision = quick(dry_run=True)
+    assert decision.figures["challenger"] > 0.9
+    assert decision.figures["champion"] < 0.7
+
+
 def test_equal_rankers_differ_by_nothing() -> None:
     verdict = duel(table(), table(), splits=2, samples=50, champion_params=SMALL, challenger_params=SMALL)
     assert verdict.difference == 0.0
