@@ -250,10 +250,11 @@ class Desk:
         ------
         UserError, StoreError : rows that contradict themselves; MLflow away
         """
-        from training.outcomes import import_outcomes
+        from training.outcomes import import_outcomes, read_outcomes
 
-        report = import_outcomes([dict(row) for row in rows], root=self.settings.root)
-        self.ledger.outcomes(rows)
+        checked = read_outcomes([dict(row) for row in rows])
+        report = import_outcomes(checked, root=self.settings.root)
+        self.ledger.outcomes(checked.to_dict("records"))
         return dict(report.to_dict())
 
     def model(self) -> dict[str, Any]:

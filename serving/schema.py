@@ -89,7 +89,7 @@ class OutcomeRow(Strict):
 
     checkpoint: Name
     task: Name
-    outcome: Number = Field(description="Higher is better.")
+    outcome: Annotated[StrictFloat, Field(allow_inf_nan=False, ge=-1e100, le=1e100, description="Higher is better.")]
     zoo: Annotated[StrictStr, StringConstraints(max_length=MAX_NAME)] = ""
     recipe: Annotated[StrictStr, StringConstraints(max_length=MAX_NAME)] = ""
     seed: Annotated[StrictInt, Field(ge=0, le=2**31 - 1)] = 0

@@ -173,6 +173,8 @@ _TEXTS = ("zoo", "checkpoint", "digest", "task", "recipe", "metric", "error")
 
 def _row(record: dict[str, Any], where: str) -> dict[str, Any] | None:
     """The checked row; None for a failed fine-tuning."""
+    from ranker.table import LARGEST
+
     row = {**_DEFAULTS, **{k: v for k, v in record.items() if not _missing(v) and v != ""}}
     for column in _TEXTS:
         if not isinstance(row.get(column, ""), str) or len(row.get(column, "")) > 1000:
@@ -184,6 +186,8 @@ def _row(record: dict[str, Any], where: str) -> dict[str, Any] | None:
             raise DataError("it is empty", where=f"{where}: {column}", remedy="every row needs it")
     for column, least in (("outcome", -math.inf), ("seconds", 0.0)):
         row[column] = _number(row[column], least, f"{where}: {column}")
+    if abs(row["outcome"]) > LARGEST:
+        raise DataError(f"is beyond {LARGEST:g}", where=f"{where}: outcome", remedy="give it in a larger unit")
     for column in ("seed", "count"):
         value = _number(row[column], 0, f"{where}: {column}")
         if value != int(value) or value >= 2**53:

@@ -211,6 +211,12 @@ def test_outcomes_are_recorded_once_and_judge_past_answers(service: Server) -> N
     feedback = client.model()["feedback"]
     assert feedback["judged"] >= 1
     assert feedback["accuracy"] == 1.0
+    client.compare("named", {"name": "good", "features": A["features"]}, {"name": "bad", "features": B["features"]})  # type: ignore[arg-type,typeddict-item]
+    left, right = ({**row, "task": "named"} for row in rows)
+    client.outcomes([{**left, "recipe": "full"}, right])  # the recipe that is meant where none is named
+    assert client.model()["feedback"]["judged"] == feedback["judged"] + 1
+    with pytest.raises(RefusedError, match="outcome"):
+        client.outcomes([{**rows[0], "outcome": 1e200}])
 
     from training.tracking import recorded_outcomes
 
@@ -219,7 +225,7 @@ def test_outcomes_are_recorded_once_and_judge_past_answers(service: Server) -> N
 
 
 def test_drift_and_metrics_count_what_was_asked(service: Server) -> None:
-    far = {"name": "far", "features": {"ppl_clm": 1e6, "kshot_acc": 0.5}}
+    far = {"name": "far", "features": {"ppl_clm": 1e9, "kshot_acc": 0.5}}
     service.ask("POST", "/v1/compare", {"task": "t", "a": far, "b": B})
     _, model = service.ask("GET", "/v1/model")
     assert 0 < model["drift"]["features"]["ppl_clm"]["share"] <= 1

@@ -68,6 +68,7 @@ def test_what_is_recorded_already_is_not_recorded_again_and_a_correction_counts(
         ([ROWS[0], {**ROWS[0], "outcome": "good"}], "row 2: outcome: expected a finite number, found 'good'"),
         ([{**ROWS[0], "outcome": math.inf}], "row 1: outcome"),
         ([{**ROWS[0], "outcome": True}], "row 1: outcome"),
+        ([ROWS[1], {**ROWS[0], "outcome": 1e200}], "row 2: outcome: is beyond 1e+100"),
         ([{**ROWS[0], "outcome": None}, ROWS[1]], "row 1: outcome: it is empty"),
         ([{**ROWS[0], "checkpoint": ""}], "row 1: checkpoint: it is empty"),
         ([{**ROWS[0], "checkpoint": 7}], "row 1: checkpoint: expected text, found 7"),
@@ -84,6 +85,14 @@ def test_a_row_that_cannot_be_used_is_named_and_nothing_is_recorded(mlflow_root:
         import_outcomes(rows)
     assert says in str(caught.value)
     assert not (mlflow_root / "mlruns" / "artifacts").exists()
+
+
+def test_texts_of_digits_are_texts_whatever_separates_the_columns(tmp_path: Path) -> None:
+    for separator in ",;\t":
+        rows = [["checkpoint", "digest", "task", "recipe", "outcome"], ["a", "12345678", "t", "7", "1"]]
+        (tmp_path / "o.csv").write_text("\n".join(separator.join(row) for row in rows))
+        read = read_outcomes(tmp_path / "o.csv")
+        assert read.loc[0, ["digest", "recipe", "outcome"]].tolist() == ["12345678", "7", 1.0]
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
