@@ -234,9 +234,12 @@ class Watch:
         from ranker import LearningToCompare
 
         try:
+            identity = _identity(self.keep)
+            if identity["name"] != self.name:
+                return None
             ranker = LearningToCompare.load(self.keep)
             check(ranker)
-            return Snapshot(ranker, **_identity(self.keep), source="kept")
+            return Snapshot(ranker, **identity, source="kept")
         except (ForetuneError, OSError, ValueError, KeyError) as error:
             log.warning("the kept copy of the champion cannot be used: %s", error)
             return None

@@ -102,7 +102,12 @@ def rank(
         chosen = list(catalogue.tables)
     else:
         catalogue = Catalogue.of_table(read_known(source), Path(source).stem)
-        chosen = list(task) if task else list(catalogue.tables)
+        alone = [name for name, rows in catalogue.tables.items() if len(rows) < 2]
+        if task or len(alone) == len(catalogue.tables):
+            alone = []
+        for name in alone:
+            say(f"task {name}: one checkpoint, nothing to rank")
+        chosen = list(task) if task else [name for name in catalogue.tables if name not in alone]
     snapshot = current(root(), warn=say)
     rankings = [answers.rank_task(snapshot, catalogue, name, top_k=top_k) for name in chosen]
     if out is not None:

@@ -207,6 +207,12 @@ class Client:
         except urllib.error.HTTPError as error:
             raise _error(error) from None
         except (OSError, ValueError) as error:
+            if data is not None and isinstance(getattr(error, "reason", error), BrokenPipeError | ConnectionResetError):
+                raise FailedError(
+                    f"the service closed the connection while {len(data) / 1e6:.1f} MB were sent",
+                    where=self.url,
+                    remedy="send fewer candidates at once: a service takes 4 MB unless it was told otherwise",
+                ) from None
             raise FailedError(
                 f"the service does not answer: {error}", where=self.url, remedy="is `foretune serve` running?"
             ) from None

@@ -8,6 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from serving.report import tie_groups
+
 STYLE = Path(__file__).parent / "page" / "report.css"
 
 
@@ -60,10 +62,10 @@ def chart(ranking: Mapping[str, Any], *, width: int = 760, row: int = 22, label:
         return f"{label + 10 + (value - low) / span * (width - label - 30):.1f}"
 
     marks = []
-    first = rows[0]["checkpoint"]
+    groups = tie_groups(ranking)
     for i, r in enumerate(rows):
         y = i * row + row / 2 + 4
-        near = "near" if i == 0 or first in r["tied_with"] else "far"
+        near = "near" if groups[i] == groups[0] else "far"
         name = r["checkpoint"] if len(r["checkpoint"]) <= 28 else r["checkpoint"][:27] + "…"
         words = f"{r['checkpoint']}: {r['score']:.3f}, P(best) {r['p_best']:.3f}"
         marks += [
@@ -83,17 +85,6 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[tuple[str, bool]]]) ->
     return f"<table><thead><tr>{head}</thead><tbody>{body}</tbody></table>"
 
 
-def _groups(ranking: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """First and last rank of each row's tie group; groups stand one below the other."""
-    starts: list[int] = []
-    before = None
-    for row in ranking["ranking"]:
-        starts.append(starts[-1] if starts and before in row["tied_with"] else row["rank"])
-        before = row["checkpoint"]
-    last = {start: row["rank"] for start, row in zip(starts, ranking["ranking"], strict=True)}
-    return [(start, last[start]) for start in starts]
-
-
 def _ranking(ranking: Mapping[str, Any]) -> str:
     rows = [
         [
@@ -104,7 +95,7 @@ def _ranking(ranking: Mapping[str, Any]) -> str:
             (f"{r['p_best']:.3f}", True),
             (f"{start} to {end}" if start < end else "–", True),
         ]
-        for r, (start, end) in zip(ranking["ranking"], _groups(ranking), strict=True)
+        for r, (start, end) in zip(ranking["ranking"], tie_groups(ranking), strict=True)
     ]
     return _table(["rank", "checkpoint", "score", "interval", "P(best)", "too close among"], rows)
 

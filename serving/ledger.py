@@ -106,8 +106,11 @@ class Ledger:
         if not waiting:
             return
         with self._open() as db:
+            # An answer given again keeps its place: the rows after the oldest `most` are counted by their numbers.
             db.executemany(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", [(*key, *value) for key, value in waiting.items()]
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+                "SET probability = excluded.probability, too_close = excluded.too_close",
+                [(*key, *value) for key, value in waiting.items()],
             )
             db.execute("DELETE FROM answers WHERE rowid <= (SELECT max(rowid) FROM answers) - ?", (self.most,))
 

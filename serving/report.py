@@ -101,6 +101,19 @@ def _num(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
+def tie_groups(ranking: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """First and last rank of each row's tie group; groups stand one below the other, and a row names only the nearest of its
+    own.
+    """
+    starts: list[int] = []
+    before = None
+    for row in ranking["ranking"]:
+        starts.append(starts[-1] if starts and before in row["tied_with"] else row["rank"])
+        before = row["checkpoint"]
+    last = {start: row["rank"] for start, row in zip(starts, ranking["ranking"], strict=True)}
+    return [(start, last[start]) for start in starts]
+
+
 def pairs(ranking: Mapping[str, Any], probability: Any) -> list[dict[str, Any]]:
     """Arena-style rows, one per pair: ``model_a, model_b, winner`` (model_a, model_b or tie), P(a beats b), task.
 
@@ -108,13 +121,13 @@ def pairs(ranking: Mapping[str, Any], probability: Any) -> list[dict[str, Any]]:
     ----------
     probability : square array in the order of the ranking, P(row beats column)
     """
-    rows = ranking["ranking"]
+    rows, group = ranking["ranking"], tie_groups(ranking)
     found = []
     for i, a in enumerate(rows):
         for j in range(i + 1, len(rows)):
             b = rows[j]
             p = float(probability[i][j])
-            winner = "tie" if b["checkpoint"] in a["tied_with"] else ("model_a" if p > 0.5 else "model_b")
+            winner = "tie" if group[i] == group[j] else ("model_a" if p > 0.5 else "model_b")
             found.append(
                 {
                     "model_a": a["checkpoint"],

@@ -87,6 +87,7 @@ def test_while_mlflow_is_away_the_last_champion_answers_and_says_so(
     assert watch.error
     late = Watch(mlflow_root, keep=keep)
     assert (late.snapshot.source, late.snapshot.version) == ("kept", version)
+    assert Watch(mlflow_root, name="other", keep=keep).snapshot.source == "default"  # a copy of another ranker is none of it
 
 
 def test_a_ranker_that_contradicts_itself_may_not_serve(rankers: tuple[LearningToCompare, LearningToCompare]) -> None:

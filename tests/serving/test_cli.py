@@ -106,6 +106,14 @@ def test_a_table_without_outcomes_can_be_ranked_and_exported(run: Foretune, tmp_
     assert not any((tmp_path / "mlruns").glob("*")), "ranking a table writes nothing of its own"
 
 
+def test_a_task_of_one_checkpoint_does_not_keep_the_others_from_being_ranked(run: Foretune) -> None:
+    pd.concat([table(n=4), table(n=1).assign(task="lonely")]).to_csv("t.csv", index=False)
+    code, said, told = run("rank", "t.csv", "--json")
+    assert (code, len(json.loads(said)["ranking"])) == (0, 4)
+    assert "task lonely: one checkpoint, nothing to rank" in told
+    assert run("rank", "t.csv", "--task", "lonely")[0] == 2
+
+
 def test_what_a_ranking_measured_is_recorded_once_for_retraining(run: Foretune, zoo_folder: Path, mlflow_root: Path) -> None:
     from training.tracking.history import recorded_features
     from training.tracking.place import experiment, talking
