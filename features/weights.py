@@ -11,6 +11,8 @@ import os
 import struct
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from features.errors import CheckpointError
@@ -31,6 +33,8 @@ SIDE_FILES = (
     "source.spm",
     "target.spm",
 )
+# What transformers loads a folder from, in its order: the first that is there, an index for the shards that it names.
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 # (real path, size, mtime, ctime, inode) -> sha256 of the content. Only for files that have rested: one that was written a
@@ -70,9 +74,10 @@ def resolve(path: str | os.PathLike[str], revision: str | None = None, gguf_file
 
 
 def weight_files(folder: Path, gguf_file: str | None = None, *, allow_pickle: bool = False) -> list[Path]:
-    """The files that hold the weights, sorted; each is checked to be there and whole (safetensors by its header).
+    """The files that hold the weights, sorted: those, and only those, that transformers loads. Each is checked to be there and
+    whole (safetensors by its header).
 
-    Raises CheckpointError, naming the file and the cause, for a missing or truncated file and for a folder of another kind.
+    Raises CheckpointError, naming the file and the cause, for a missing or damaged file and for a folder of another kind.
     """
     if gguf_file is not None:
         file = folder / gguf_file
@@ -80,36 +85,16 @@ def weight_files(folder: Path, gguf_file: str | None = None, *, allow_pickle: bo
             raise CheckpointError("no such file", where=str(file), remedy="check gguf_file")
         _check_gguf(file)
         return [file]
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as cause:
-            raise CheckpointError(f"the index of the weights cannot be read ({_first_line(cause)})", where=str(index)) from cause
-        files = [folder / name for name in names]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
-        if (folder / "model.safetensors").is_file():
-            files = [folder / "model.safetensors"]
-        elif (folder / "adapter_config.json").is_file():
-            raise CheckpointError(
-                "an adapter, not a checkpoint",
-                where=str(folder),
-                remedy="merge it into its base model (merge_and_unload) and save that",
-            )
-    for file in files:
-        if not file.is_file():
-            raise CheckpointError(
-                "a weight file is missing", where=str(file), remedy="the index names it: fetch or save the checkpoint again"
-            )
-        _check_safetensors(file)
-    if files:
-        return files
-    pickles = sorted(folder.glob("pytorch_model*.bin"))
-    if pickles and allow_pickle:
-        return pickles
-    message, remedy = _other_kind(folder, pickles)
-    raise CheckpointError(message, where=str(folder), remedy=remedy)
+    names = [*SAFETENSORS, *(PICKLES if allow_pickle else ())]
+    first = next((folder / name for name in names if (folder / name).is_file()), None)
+    if first is None:
+        message, remedy = _other_kind(folder)
+        raise CheckpointError(message, where=str(folder), remedy=remedy)
+    files = _shards(first) if first.suffix == ".json" else [first]
+    if first.name in SAFETENSORS:
+        for file in files:
+            _check_safetensors(file)
+    return files
 
 
 def weights_digest(
@@ -134,7 +119,7 @@ def weights_digest(
 
 def file_hash(file: Path) -> str:
     """sha256 (hex) of a file's content, remembered for as long as the file is the same one, untouched."""
-    try:
+    with _readable(file):
         before = file.stat()
         key = (str(file.resolve()), before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino)
         known = _hashes.get(key)
@@ -143,8 +128,6 @@ def file_hash(file: Path) -> str:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         after = file.stat()
-    except OSError as cause:
-        raise CheckpointError(f"cannot be read ({cause.strerror or cause})", where=str(file)) from cause
     rested = time.time() - max(after.st_mtime, after.st_ctime) > _REST_SECONDS
     if rested and (after.st_size, after.st_mtime_ns, after.st_ctime_ns, after.st_ino) == key[1:]:
         _hashes[key] = digest
@@ -169,34 +152,71 @@ def prefetch(path: str | os.PathLike[str], *, revision: str | None = None, gguf_
     return thread
 
 
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names, sorted; each is there."""
+    try:
+        with _readable(index):
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        files = [index.parent / name for name in sorted(names)]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as cause:
+        what = f"the index of the weights cannot be read ({_first_line(cause)})"
+        raise CheckpointError(what, where=str(index), remedy="fetch or save the checkpoint again") from cause
+    if not files:
+        raise CheckpointError(
+            "the index of the weights names no file", where=str(index), remedy="fetch or save the checkpoint again"
+        )
+    for file in files:
+        with _readable(file):
+            there = file.is_file()
+        if not there:
+            raise CheckpointError(
+                "a weight file is missing", where=str(file), remedy="the index names it: fetch or save the checkpoint again"
+            )
+    return files
+
+
 def _check_safetensors(file: Path) -> None:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
+    with _readable(file), file.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
         lead = stream.read(8)
         length = struct.unpack("<Q", lead)[0] if len(lead) == 8 else 0
         header = stream.read(length) if 0 < length <= size - 8 else b""
     try:
         tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
         needed = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as cause:
+        whole = size >= needed
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as cause:
         raise CheckpointError(
             "not a safetensors file, or its header is damaged", where=str(file), remedy="fetch or save it again"
         ) from cause
-    if size < needed:
+    if not whole:
         raise CheckpointError(f"truncated: {size} bytes of {needed}", where=str(file), remedy="fetch or save it again")
 
 
 def _check_gguf(file: Path) -> None:
-    with file.open("rb") as stream:
-        if stream.read(4) != b"GGUF":
-            raise CheckpointError("not a GGUF file", where=str(file), remedy="fetch it again, or correct gguf_file")
+    with _readable(file), file.open("rb") as stream:
+        lead = stream.read(4)
+    if lead != b"GGUF":
+        raise CheckpointError("not a GGUF file", where=str(file), remedy="fetch it again, or correct gguf_file")
 
 
-def _other_kind(folder: Path, pickles: list[Path]) -> tuple[str, str]:
-    """What a folder without safetensors is instead, and what to do about it."""
-    if pickles:
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """A file that the system does not let us read is the checkpoint's error."""
+    try:
+        yield
+    except OSError as cause:
+        what = f"cannot be read ({cause.strerror or cause})"
+        raise CheckpointError(what, where=str(file), remedy="make it readable, or fetch or save it again") from cause
+
+
+def _other_kind(folder: Path) -> tuple[str, str]:
+    """What a folder without weights that may be loaded is instead, and what to do about it."""
+    if (folder / "adapter_config.json").is_file():
+        return "an adapter, not a checkpoint", "merge it into its base model (merge_and_unload) and save that"
+    if pickles := [name for name in PICKLES if (folder / name).is_file()]:
         return (
-            f"only pickled weights ({pickles[0].name})",
+            f"only pickled weights ({pickles[0]})",
             "convert them to safetensors, or allow pickle for this checkpoint by name",
         )
     if found := sorted(folder.glob("*.gguf")):
@@ -205,6 +225,8 @@ def _other_kind(folder: Path, pickles: list[Path]) -> tuple[str, str]:
         return "a folder of training checkpoints", f"name one of them, e.g. {found[-1].name}"
     if any((folder / name).is_file() for name in ("tf_model.h5", "flax_model.msgpack", "model.onnx")):
         return "weights of another framework", "save the model with save_pretrained from PyTorch"
+    if found := sorted(folder.glob("*.safetensors")):
+        return f"neither {' nor '.join(SAFETENSORS)}, but {found[0].name}", "name the file, or its index, as save_pretrained does"
     return "no weights (*.safetensors)", "give the folder that save_pretrained wrote"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import struct
 import time
@@ -119,13 +120,88 @@ def test_damaged_weights_are_named(copy: Path, content: bytes) -> None:
         load(copy)
 
 
-def test_missing_shard_is_named(copy: Path) -> None:
-    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
-    with pytest.raises(CheckpointError, match=r"model-00001-of-00002\.safetensors: a weight file is missing"):
+def _sharded(folder: Path, source: Path) -> Path:
+    """The index of `source`, saved again in shards into `folder`."""
+    load(source, device="cpu").module.save_pretrained(folder, max_shard_size="100KB")
+    return folder / "model.safetensors.index.json"
+
+
+def test_missing_shard_is_named(copy: Path, models: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    _sharded(copy, models / "llama")
+    first = min(copy.glob("model-00001-of-*.safetensors"))
+    first.unlink()
+    with pytest.raises(CheckpointError, match=rf"{re.escape(first.name)}: a weight file is missing"):
         load(copy)
-    (copy / "model.safetensors.index.json").write_text("{")
-    with pytest.raises(CheckpointError, match="the index of the weights cannot be read"):
-        load(copy)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"weight_map": []}',
+        '{"weight_map": {"a": 1}}',
+        '{"weight_map": {"a": 1, "b": "c"}}',
+        '{"weight_map": {"a": ["b"]}}',
+        "[" * 100_000,
+        "\N{LATIN SMALL LETTER E WITH ACUTE}".encode("latin-1"),
+    ],
+)
+@pytest.mark.parametrize("index", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
+def test_damage_to_the_index_is_the_checkpoints_error_with_a_remedy(copy: Path, index: str, content: str | bytes) -> None:
+    (copy / "model.safetensors").unlink()
+    (copy / index).write_bytes(content.encode() if isinstance(content, str) else content)
+    message = rf"{re.escape(index)}: the index of the weights cannot be read \(.*; fetch or save the checkpoint again"
+    with pytest.raises(CheckpointError, match=message):
+        weights_digest(copy, allow_pickle=True)
+
+
+def test_an_index_that_names_nothing_or_what_cannot_be_is_the_checkpoints_error(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    index = copy / "model.safetensors.index.json"
+    for content, message in (
+        ({}, "names no file; fetch or save the checkpoint again"),
+        ({"a": ""}, "a weight file is missing"),
+        ({"a": "x" * 5000}, "cannot be read"),
+        ({"a": "\0"}, "a weight file is missing"),
+    ):
+        index.write_text(json.dumps({"weight_map": content}))
+        with pytest.raises(CheckpointError, match=message):
+            weights_digest(copy)
+
+
+def test_the_digest_is_of_the_very_weights_that_are_loaded(copy: Path, models: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    before = weights_digest(copy)
+    loaded = load(copy, device="cpu").module.get_input_embeddings().weight
+    _sharded(tmp_path / "other", models / "mistral")
+    for file in (tmp_path / "other").glob("model*"):  # what another save left behind
+        shutil.copy(file, copy)
+    assert weights_digest(copy) == load(copy, device="cpu").digest == before
+    assert torch.equal(load(copy, device="cpu").module.get_input_embeddings().weight, loaded)
+    for file in copy.glob("model-*.safetensors"):  # an index without its shards, beside a whole file, is nothing
+        file.unlink()
+    assert load(copy, device="cpu").digest == before
+    tensors = load_file(copy / "model.safetensors")
+    tensors["model.embed_tokens.weight"] += 1
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    assert weights_digest(copy) != before
+
+
+def test_shards_have_the_digest_of_their_content_and_score_as_the_whole(copy: Path, models: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    _sharded(copy, models / "llama")
+    files = weights.weight_files(copy)
+    assert len(files) > 1
+    before = weights_digest(copy)
+    (copy / "stray.safetensors").write_bytes(b"not the checkpoint's")
+    assert (weights.weight_files(copy), weights_digest(copy)) == (files, before)
+    whole = load(models / "llama", device="cpu").module.state_dict()
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in load(copy, device="cpu").module.state_dict().items())
 
 
 def test_tensor_missing_from_the_weights_is_never_made_up(copy: Path) -> None:
@@ -161,6 +237,10 @@ def _adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
 
 
+def _other_name(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+
+
 def _run(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "checkpoint-500").mkdir()
@@ -177,6 +257,7 @@ def _empty(folder: Path) -> None:
         (_only_pickle, r"only pickled weights \(pytorch_model\.bin\); convert them to safetensors, or allow pickle"),
         (_only_gguf, r"GGUF weights \(small\.gguf\); name the file: gguf_file: small\.gguf"),
         (_adapter, r"an adapter, not a checkpoint; merge it into its base model"),
+        (_other_name, r"neither model\.safetensors nor model\.safetensors\.index\.json, but weights\.safetensors; name the file"),
         (_run, r"a folder of training checkpoints; name one of them, e\.g\. checkpoint-500"),
         (_empty, r"no weights \(\*\.safetensors\); give the folder that save_pretrained wrote"),
     ],
@@ -198,7 +279,12 @@ def test_pickled_weights_load_when_they_are_allowed_by_name(copy: Path) -> None:
 
     torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
-    assert load(copy, device="cpu", allow_pickle=True).kind == "causal"
+    model = load(copy, device="cpu", allow_pickle=True)
+    assert model.kind == "causal"
+    for stray in ("pytorch_model-00001-of-00002.bin", "optimizer.safetensors"):  # not what transformers loads
+        (copy / stray).write_bytes(b"stray")
+    (copy / "pytorch_model.bin.index.json").write_text("[]")
+    assert load(copy, device="cpu", allow_pickle=True).digest == model.digest
 
 
 def test_model_that_is_no_language_model_is_told(copy: Path) -> None:
