@@ -102,15 +102,15 @@ def weights_digest(
 ) -> str:
     """``sha256:...`` over the content of the weight files, configuration and tokenizer: the identity of a checkpoint.
 
-    File names count, paths and times do not: a copied or moved checkpoint keeps its digest. Raises CheckpointError as
-    `weight_files` does.
+    Where the configuration or the tokenizer's names code of the checkpoint's own, the folder's *.py count too. File names count,
+    paths and times do not: a copied or moved checkpoint keeps its digest. Raises CheckpointError as `weight_files` does.
     """
     folder = resolve(path, revision, gguf_file)
     if Path(path).suffix == ".gguf" and gguf_file is None:
         gguf_file = Path(path).name
     files = weight_files(folder, gguf_file, allow_pickle=allow_pickle)
     if gguf_file is None:
-        files = [*files, *(folder / name for name in SIDE_FILES if (folder / name).is_file())]
+        files = [*files, *(folder / name for name in SIDE_FILES if (folder / name).is_file()), *_code(folder)]
     total = hashlib.sha256()
     for file in files:
         total.update(f"{file.name}\0{file_hash(file)}\n".encode())
@@ -150,6 +150,18 @@ def prefetch(path: str | os.PathLike[str], *, revision: str | None = None, gguf_
     thread = threading.Thread(target=read, name=f"prefetch {path}", daemon=True)
     thread.start()
     return thread
+
+
+def _code(folder: Path) -> list[Path]:
+    """The checkpoint's own modules, sorted, where `auto_map` says that transformers may run them; else none."""
+    for file in (folder / "config.json", folder / "tokenizer_config.json"):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):  # what is wrong with it is left for `load` to say
+            continue
+        if isinstance(content, dict) and "auto_map" in content:
+            return sorted(folder.glob("*.py"))
+    return []
 
 
 def _shards(index: Path) -> list[Path]:

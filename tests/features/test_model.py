@@ -204,6 +204,30 @@ def test_shards_have_the_digest_of_their_content_and_score_as_the_whole(copy: Pa
     assert all(torch.equal(tensor, whole[name]) for name, tensor in load(copy, device="cpu").module.state_dict().items())
 
 
+def _with_code(folder: Path, file: str) -> Path:
+    """Give a checkpoint's configuration, or its tokenizer's, a class of its own."""
+    content = json.loads((folder / file).read_text())
+    content["auto_map"] = {"AutoModelForCausalLM": "own.Own"}
+    (folder / file).write_text(json.dumps(content))
+    (folder / "own.py").write_text("from transformers import LlamaForCausalLM\n\n\nclass Own(LlamaForCausalLM):\n    pass\n")
+    return folder
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_that_a_checkpoint_brings_is_part_of_its_digest(copy: Path, file: str) -> None:
+    whole = weights_digest(_with_code(copy, file))
+    with (copy / "own.py").open("a") as code:
+        code.write("# edited\n")
+    edited = weights_digest(copy)
+    (copy / "part.py").write_text("")
+    assert len({whole, edited, weights_digest(copy)}) == 3
+
+
+def test_code_that_no_auto_map_names_leaves_the_digest_as_it_is(copy: Path, models: Path) -> None:
+    (copy / "own.py").write_text("")
+    assert weights_digest(copy) == weights_digest(models / "llama")
+
+
 def test_tensor_missing_from_the_weights_is_never_made_up(copy: Path) -> None:
     from safetensors.torch import load_file, save_file
 
