@@ -8,8 +8,10 @@
 What the source gives is kept: `test` is the source's test split (or, without one, its validation split); `features` is the
 source's `features` split, or its validation split where that is not the test; without either it is carved out of train, so
 that fine-tuning does not see it. A source with one split only (or none) is shuffled, seeded, and stratified by label, into
-half train, a quarter features (at most 500) and a quarter test (at most 1,000). An example that occurs twice is kept once, in
-the first of test, features, train that has it: training data that also stands in the test is a leak.
+half train, a quarter features (at most 500) and a quarter test (at most 1,000); so is one whose only other split is `features`.
+Rows without a split are a split called `all`; it serves for train where the source has no `train`. Rows of a split that serves
+for nothing are left out, and the report counts them. An example that occurs twice is kept once, in the first of test, features,
+train that has it: training data that also stands in the test is a leak.
 """
 
 from __future__ import annotations
@@ -89,10 +91,10 @@ def assign(
     present = Counter(splits)
     chosen: dict[str, str | None] = {}
     for key, default in (
-        ("training_split", "train"),
+        ("training_split", "train" if "train" in present else "all"),
         ("validation_split", "validation"),
         ("test_split", "test"),
-        ("features_split", "features"),
+        ("features_split", "features" if len(present) > 1 else None),
         ("fewshot_split", None),
     ):
         name = named.get(key)
@@ -108,12 +110,14 @@ def assign(
     if test is None:
         test, validation = validation, None
     if features is None and validation not in (test, train):
-        features = validation
-    if train is None and features is not None and features != named.get("features_split"):
-        train, features = features, None  # test and validation only: the validation split serves for both train and features
+        if train is None:
+            train = validation  # test and validation only: the validation split serves for both train and features
+        else:
+            features = validation
     pools: dict[str, list[int]] = {"train": [], "features": [], "test": []}
+    others = [name for name in present if name != features] or list(present)
+    used = {train, test} - {None} or {max(others, key=lambda name: (present[name], name))}
     if train is None or test is None or test == train:
-        used = {train, test} - {None} or {max(present, key=lambda name: (present[name], name))}
         whole = [i for i, split in enumerate(splits) if split in used and split != features]
         whole, dropped = _once(whole, keys, set())
         test_count = min(round(len(whole) / 4), MOST_TEST)
@@ -157,9 +161,11 @@ def assign(
         if not shots:
             raise DataError("no example is left for shots", where=where, remedy="name another fewshot_split")
     counts = {"train": len(pools["train"]), "shots": len(shots), "features": len(pools["features"]), "test": len(pools["test"])}
-    report = f"{how}: {', '.join(f'{n} {role}' for role, n in counts.items())}" + (
-        f"; {dropped} duplicates dropped" if dropped else ""
-    )
+    report = f"{how}: {', '.join(f'{n} {role}' for role, n in counts.items())}"
+    if dropped:
+        report += f"; {dropped} duplicates dropped"
+    if left := [f"{n} of {name!r}" for name, n in present.items() if name not in {*used, features, chosen["fewshot_split"]}]:
+        report += f"; left out: {', '.join(left)}"
     return Roles(tuple(pools["train"]), tuple(shots), tuple(pools["features"]), tuple(pools["test"]), dropped, report, counts)
 
 

@@ -70,10 +70,47 @@ def sizes(splits: list[str], **named: str) -> dict[str, int]:
             {"train": 30, "shots": 6, "features": 10, "test": 9},
         ),
         (["train"] * 40 + ["test"] * 9, {"fewshot_split": "test"}, {"train": 30, "shots": 30, "features": 10, "test": 9}),
+        ([""] * 40 + ["features"] * 7 + ["test"] * 9, {}, {"train": 40, "shots": 40, "features": 7, "test": 9}),
+        ([""] * 40 + ["dev"] * 8 + ["test"] * 9, {}, {"train": 40, "shots": 40, "features": 8, "test": 9}),
+        ([""] * 40 + ["test"] * 9, {"training_split": "all"}, {"train": 30, "shots": 30, "features": 10, "test": 9}),
+        ([""] * 9 + ["train"] * 40, {"test_split": "all"}, {"train": 30, "shots": 30, "features": 10, "test": 9}),
+        (["features"] * 40, {}, {"train": 20, "shots": 20, "features": 10, "test": 10}),
     ],
 )
 def test_the_splits_of_the_data_are_kept(splits: list[str], named: dict[str, str], expected: dict[str, int]) -> None:
     assert sizes(splits, **named) == expected
+
+
+@pytest.mark.parametrize(
+    ("split", "report"),
+    [
+        ("test", "test from 'test', train from 'all', features held out of train: 38 train, 38 shots, 12 features, 10 test"),
+        ("dev", "test from 'validation', train from 'all', features held out of train: 38 train, 38 shots, 12 features, 10 test"),
+        (
+            "features",
+            "50 examples of 'all' shuffled (seed 0), features from 'features': 38 train, 38 shots, 10 features, 12 test",
+        ),
+        (
+            "train",
+            "10 examples of 'train' shuffled (seed 0), features held out of train: 5 train, 5 shots, 3 features, 2 test;"
+            " left out: 50 of 'all'",
+        ),
+    ],
+)
+def test_rows_without_a_split_are_train_beside_a_split_or_else_are_counted(split: str, report: str) -> None:
+    sources = [split] * 10 + [""] * 50
+    roles = assign(sources, range(60), [0] * 60, named={}, seed=0, where="t")
+    assert roles.report == report
+    if split != "train":
+        assert min(roles.train) >= 10
+        assert set(range(60)) == {*roles.train, *roles.features, *roles.test}
+
+
+@pytest.mark.parametrize("count", [10, 50])
+@pytest.mark.parametrize("other", ["", "test", "validation", "train", "mine"])
+def test_a_split_called_features_serves_for_features_alone(other: str, count: int) -> None:
+    roles = assign(["features"] * count + [other] * (60 - count), range(60), [0] * 60, named={}, seed=0, where="t")
+    assert roles.features == tuple(range(count))
 
 
 def test_carved_splits_have_a_largest_size() -> None:
