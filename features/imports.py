@@ -37,11 +37,11 @@ def lm_eval(path: str | Path, *, zoo: str = "lm-eval", names: Mapping[str, str] 
     Parameters
     ----------
     zoo : name of the zoo that the checkpoints are said to be of
-    names : the harness's model name -> name of the checkpoint; left out, the last part of the model's name
+    names : the harness's model name -> what to call it; left out, the last part of the model's name
 
-    Where a model was evaluated on a task several times, the latest counts. Returns FEATURE_COLUMNS; `digest` is "", because
-    the harness does not
-    say which weights it had. Raises DataError: nothing there, not a results file, two models under one name.
+    A checkpoint is a model at a revision (`checkpoint_name`); where one was evaluated on a task several times, the latest counts.
+    Returns FEATURE_COLUMNS; `digest` is "", because the harness does not say which weights it had.
+    Raises DataError: nothing there, not a results file, two models under one name.
     """
     import pandas as pd
 
@@ -54,8 +54,8 @@ def lm_eval(path: str | Path, *, zoo: str = "lm-eval", names: Mapping[str, str] 
     latest: dict[tuple[str, str], tuple[str, list[Feature]]] = {}
     models: dict[str, str] = {}
     for file in files:
-        model, tasks = _results(file)
-        checkpoint = (names or {}).get(model) or model.rstrip("/").rsplit("/", 1)[-1]
+        model, revision, tasks = _results(file)
+        checkpoint = checkpoint_name(model, revision, names)
         if models.setdefault(checkpoint, model) != model:
             raise DataError(
                 f"{model!r} and {models[checkpoint]!r} would both be {checkpoint!r}",
@@ -74,16 +74,35 @@ def lm_eval(path: str | Path, *, zoo: str = "lm-eval", names: Mapping[str, str] 
     return pd.DataFrame(table, columns=pd.Index(FEATURE_COLUMNS))
 
 
+def model_and_revision(content: Mapping[str, Any]) -> tuple[str, str]:
+    """The harness's name of the model that a results file's content is of, and its revision, "" where none is named.
+
+    Raises KeyError, TypeError or AttributeError for what is no content of a results file.
+    """
+    config = content.get("config") or {}
+    arguments = config.get("model_args") or {}
+    if isinstance(arguments, str):
+        arguments = dict(part.split("=", 1) for part in arguments.split(",") if "=" in part)
+    return str(content.get("model_name") or arguments.get("pretrained") or config["model"]), str(arguments.get("revision") or "")
+
+
+def checkpoint_name(model: str, revision: str, names: Mapping[str, str] | None = None) -> str:
+    """MODEL@REVISION, or MODEL at the revision main; MODEL is what `names` calls it, else the last part of its name."""
+    name = (names or {}).get(model) or model.rstrip("/").rsplit("/", 1)[-1]
+    return f"{name}@{revision}" if revision not in ("", "main") else name
+
+
 def _date(file: Path) -> str:
     found = _DATE.search(file.stem)
     return found[1] if found else ""
 
 
-def _results(file: Path) -> tuple[str, list[tuple[str, list[Feature]]]]:
+def _results(file: Path) -> tuple[str, str, list[tuple[str, list[Feature]]]]:
+    """Model, revision, and the features of each task."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         results = content["results"]
-        model = str(content.get("model_name") or content["config"]["model"])
+        model, revision = model_and_revision(content)
         tasks = [(str(task), list(_metrics(str(task), found, content))) for task, found in results.items()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {error}", where=str(file), remedy="check the file") from None
@@ -96,7 +115,7 @@ def _results(file: Path) -> tuple[str, list[tuple[str, list[Feature]]]]:
         samples = file.with_name(f"samples_{task}_{_date(file)}.jsonl")
         if samples.exists():
             rows += _samples(samples, task, _prefix(content, task))
-    return model, tasks
+    return model, revision, tasks
 
 
 def _prefix(content: Mapping[str, Any], task: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from features.dynamics.cartography import read_dynamics
 from features.dynamics.trajectories import Trajectories
 from features.errors import DataError
-from features.imports import Sample, read_samples
+from features.imports import Sample, checkpoint_name, model_and_revision, read_samples
 
 _SAMPLES = re.compile(r"samples_(.+)_(\d{4}-\d{2}-\d{2}T[\d.:-]+)\.jsonl")
 
@@ -106,20 +106,12 @@ def _joined(task: str, kept: Mapping[str, Mapping[str, Sample]], where: str) -> 
 
 
 def _checkpoint(results: Path) -> str:
-    """MODEL@REVISION of a results file, the model by the last part of its name."""
+    """What the checkpoint that a results file is of is called."""
     try:
-        content = json.loads(results.read_text(encoding="utf-8"))
-        config = content["config"]
-        arguments = config.get("model_args") or {}
-        if isinstance(arguments, str):
-            arguments = dict(part.split("=", 1) for part in arguments.split(",") if "=" in part)
-        model = str(content.get("model_name") or arguments.get("pretrained") or config["model"])
-        revision = str(arguments.get("revision") or "")
+        return checkpoint_name(*model_and_revision(json.loads(results.read_text(encoding="utf-8"))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"cannot tell which checkpoint the samples are of: {error!r}",
             where=str(results),
             remedy="keep each results_*.json beside its samples_*.jsonl",
         ) from None
-    name = model.rstrip("/").rsplit("/", 1)[-1]
-    return f"{name}@{revision}" if revision and revision != "main" else name

@@ -93,6 +93,20 @@ def test_models_get_the_names_that_are_given(tmp_path: Path) -> None:
     assert set(rows.checkpoint) == {"mine", "pythia-70m"}
 
 
+@pytest.mark.parametrize("as_text", [True, False])
+def test_each_revision_of_a_model_is_a_checkpoint_and_main_is_the_model(tmp_path: Path, as_text: bool) -> None:
+    for day, revision in enumerate(("step1000", "refs/pr/2", "main", "")):
+        arguments = {"pretrained": "EleutherAI/pythia-70m", "revision": revision, "dtype": "float32"}
+        given = ",".join(f"{key}={value}" for key, value in arguments.items()) if as_text else arguments
+        results = {"arc": {"acc,none": day / 10}}
+        content = {**RESULTS, "config": {"model": "hf", "model_args": given}, "results": results}
+        write(tmp_path, content, date=f"2026-01-0{day + 1}T00-00-00.0")
+    rows = lm_eval(tmp_path).set_index("checkpoint").value
+    assert rows.to_dict() == {"pythia-70m@step1000": 0.0, "pythia-70m@refs/pr/2": 0.1, "pythia-70m": 0.3}
+    renamed = lm_eval(tmp_path, names={"EleutherAI/pythia-70m": "our/small"})
+    assert set(renamed.checkpoint) == {"our/small@step1000", "our/small@refs/pr/2", "our/small"}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [("{", "not JSON"), ("[]", "not a results file"), ("{}", "not a results file: KeyError('results') is missing")],
