@@ -30,7 +30,7 @@ from typing import Any
 
 import yaml
 
-from features.errors import CheckpointError, ManifestError, StoreError
+from features.errors import ForetuneError, ManifestError, StoreError
 from training import recipe as recipes
 from training.recipe import Recipe, Variant
 from training.streams import Streams
@@ -83,7 +83,8 @@ def build(
     ManifestError : the recipe is wrong, or the folder holds variants made otherwise
     StoreError : another build is at work in the folder, and `wait` is off
 
-    A variant that fails (its loss is not finite, say) is a row of the report; the others go on.
+    A variant that fails (its loss is not finite, say, or its length filter leaves too little text) is a row of the report; the
+    others go on.
     """
     plan = recipes.read(recipe)
     folder = Path(out)
@@ -183,7 +184,7 @@ def _train(
             device=device,
             on_step=on_step,
         )
-    except CheckpointError as error:
+    except ForetuneError as error:
         return str(error)
     if not done.finished:
         return None

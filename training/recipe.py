@@ -6,6 +6,7 @@ of variants or a design from which they are drawn in order (training.design).
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -215,8 +216,8 @@ def _check(recipe: Recipe, file: str) -> None:
             raise ManifestError(
                 f"no corpus {unknown[0]!r}", where=where, remedy=f"use corpora that the recipe names: {', '.join(recipe.corpora)}"
             )
-        if not shares or min(shares.values()) <= 0:
-            raise ManifestError("needs corpora with shares above 0", where=where, remedy="give each corpus a share")
+        if not shares or min(shares.values()) <= 0 or not math.isfinite(sum(shares.values())):
+            raise ManifestError("needs corpora with finite shares above 0", where=where, remedy="give each corpus a share")
     try:
         runs = recipe.runs()
     except ValueError as error:

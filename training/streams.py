@@ -62,7 +62,12 @@ class Streams:
         return tokenizer.load(self.folder / "tokenizer.json")
 
     def loader(self, plan: Recipe, run: Variant) -> Loader:
-        """The batches of one variant."""
+        """The batches of one variant.
+
+        Raises
+        ------
+        DataError : the length filter leaves too little text of a corpus
+        """
         raw = self.tokenizer()
         specials = tokenizer.specials(raw)
         mix = plan.mixes[run.data_mix]
@@ -83,6 +88,9 @@ class Streams:
         if not path.exists():
             documents, _ = mixture.hold_out(mixture.read_corpus(plan.corpora[name].source, self.root))
             documents = mixture.filter_length(documents, run.length_filter)
+            if not documents:
+                found = f"no document is left after the length filter {run.length_filter}"
+                raise DataError(found, where=f"{plan.path}: corpora.{name}", remedy="give more text, or a wider filter")
             tokens = mixture.tokenize([mixture.tagged(d, tag) if tag else d for d in documents], raw, eos, plan.seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_name(f".{os.getpid()}.{path.name}")

@@ -164,6 +164,29 @@ def test_one_variant_that_fails_is_a_row_and_the_others_go_on(home: Path):
     assert "the loss is" in report.failed["wild"]
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_variant_whose_filter_leaves_too_little_text_is_a_row_and_the_others_go_on(home: Path, jobs: int):
+    short = {**RECIPE["variants"][0], "data_mix": "few"}
+    content = {
+        **RECIPE,
+        "corpora": {**RECIPE["corpora"], "few": "few.jsonl"},
+        "mixes": {**RECIPE["mixes"], "few": {"few": 1}},
+        "variants": [
+            {**short, "name": "none", "length_filter": "40-45"},
+            {**short, "name": "little", "length_filter": "0-1"},
+            RECIPE["variants"][0],
+        ],
+    }
+    (home / "few.jsonl").write_text("".join(json.dumps({"text": "ab" * 10**n}) + "\n" for n in range(4)))
+    report = build(write(home, content, "few.yaml"), home / f"few-{jobs}", jobs=jobs, progress=False, device="cpu")
+    assert report.finished == ["clm"]
+    where, remedy = f"{home / 'few.yaml'}: corpora.few: ", "give more text, or a wider filter"
+    assert report.failed.pop("none") == f"{where}no document is left after the length filter 40-45; {remedy}"
+    (little,) = report.failed.values()
+    assert little.startswith(where)
+    assert little.endswith(f"tokens are left after the length filter 0-1; {remedy}")
+
+
 def test_a_folder_in_use_is_refused(home: Path):
     import fcntl
 
@@ -195,7 +218,13 @@ def variant(**changes: Any) -> dict[str, Any]:
             changed(mixes={"code": {"films": 1}, "both": {"code": 1}}),
             r"mixes\.code: no corpus 'films'; use corpora",
         ),
-        (changed(mixes={"code": {"code": 0}, "both": {"code": 1}}), r"mixes\.code: needs corpora with shares above 0"),
+        *(
+            (
+                changed(mixes={"code": {"code": 1}, "both": {"code": 1, "manual": share}}),
+                r"mixes\.both: needs corpora with finite shares above 0; give each corpus a share",
+            )
+            for share in (0, -1, float("nan"), float("inf"), float("-inf"))
+        ),
         (changed(variants=[]), "needs either variants or a design"),
         (changed(variants=[RECIPE["variants"][0]] * 2), "two variants are called 'clm'"),
         (variant(objective="elm"), r"variants\[0\]\.objective: no objective 'elm'; use one of clm"),
