@@ -110,12 +110,30 @@ def test_the_record_of_a_zoo_build_is_a_history(tmp_path: Path) -> None:
         ('{"best_metric": 1}', "no log_history"),
         ('{"log_history": [{"step": 1, "eval_loss": 2}]}', "no row has step and loss"),
         ('{"log_history": [{"step": 1, "loss": NaN}]}', r"log_history\[0\].loss: nan is not a finite number"),
+        ('{"log_history": [{"step": null, "loss": 1.0}]}', r"log_history\[0\].step: None is not a finite number"),
+        ('{"log_history": [{"step": [1], "loss": 1.0}]}', r"log_history\[0\].step: \[1\] is not a finite number"),
+        ('{"log_history": [{"step": NaN, "loss": 1.0}]}', r"log_history\[0\].step: nan is not a finite number"),
+        ('{"log_history": [{"step": -1, "loss": 1.0}]}', r"log_history\[0\].step: -1 is not a number of steps"),
+        ('{"log_history": [{"step": 1e300, "loss": 1.0}]}', r"log_history\[0\].step: 1e\+300 is not a number of steps"),
+        ('{"log_history": [{"step": 1, "loss": 1' + "0" * 400 + "}]}", r"log_history\[0\].loss: 10+ is not a finite number"),
     ],
 )
 def test_a_broken_history_names_file_and_row(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "trainer_state.json").write_text(text)
     with pytest.raises(DataError, match=said):
         read_history(tmp_path / "trainer_state.json")
+
+
+@pytest.mark.parametrize("content", [{"mine": 1}, {"history": "of the house"}, {"log_history": []}, [1, 2]])
+def test_a_record_that_is_not_a_build_s_is_no_history(tmp_path: Path, content: object) -> None:
+    (tmp_path / "step-000009").mkdir()
+    for place in (tmp_path, tmp_path / "step-000009"):
+        (place / "record.json").write_text(json.dumps(content))
+    assert history_of(Checkpoint("a", "step-000009", root=tmp_path)) is None
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": [{"step": 3, "loss": 1.0}]}))
+    found = history_of(Checkpoint("a", "step-000009", root=tmp_path))
+    assert found is not None
+    assert found[0].tolist() == [3]
 
 
 def test_extraction_has_the_course_of_each_checkpoint_from_the_past_alone(run: Path, tmp_path: Path) -> None:
@@ -164,14 +182,21 @@ def test_a_family_whose_checkpoints_share_a_step_is_no_run() -> None:
     assert {f: [c.step for c in found] for f, found in runs(made).items()} == {"a": [1, 2]}
 
 
-def test_a_broken_history_is_a_row_and_the_rest_goes_on(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "cannot be read"),
+        ('{"log_history": [{"step": null, "loss": 1.0}]}', "log_history[0].step: None is not a finite number"),
+    ],
+)
+def test_a_broken_history_is_a_row_and_the_rest_goes_on(run: Path, tmp_path: Path, text: str, said: str) -> None:
     checkpoints.llama(tmp_path / "broken", layers=1, width=32)
-    (tmp_path / "broken" / "trainer_state.json").write_text("[]")
+    (tmp_path / "broken" / "trainer_state.json").write_text(text)
     listed = [{"name": "broken", "model": "./broken"}, {"name": "good", "model": str(run / "step-5"), "step": 50}]
     (tmp_path / "zoo.yaml").write_text(yaml.safe_dump({"zoo": "z", "checkpoints": listed}))
     report = extract(tmp_path / "zoo.yaml", [], features="curve", store=tmp_path / "f.db", device="cpu", progress=False)
     assert [(f.checkpoint, f.extractor) for f in report.failed] == [("broken", "curve")]
-    assert "no log_history" in report.failed[0].error
+    assert said in report.failed[0].error
     assert report.rows[report.rows.checkpoint == "good"].name.str.startswith("curve_").sum() >= 10
 
 
