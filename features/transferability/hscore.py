@@ -12,7 +12,7 @@ from features.transferability.spectrum import spectrum
 
 
 def hscore(features: ArrayLike, labels: ArrayLike, *, shrinkage: float | str = "ledoit-wolf") -> float:
-    """tr(cov(F)^-1 cov(E[F|y])): between 0 and K - 1; higher is better.
+    """tr(cov(F)^-1 cov(E[F|y])): between 0 and K - 1 (shrunk, at most N / (N - 1) times that); higher is better.
 
     Parameters
     ----------
@@ -46,7 +46,9 @@ def hscore(features: ArrayLike, labels: ArrayLike, *, shrinkage: float | str = "
     # A class mean in the basis of the right singular vectors is S U'Y / n_k: only the spanned directions matter.
     means = projections * np.sqrt(squares)[:, None] / np.sqrt(members)
     variances = (1 - amount) * squares / examples + amount * squares.sum() / (examples * dimensions)
-    return float((1 - amount) / (examples - 1) * (means**2 / variances[:, None]).sum())
+    # Both covariances of the plain score are over N. The shrunk one is its authors': cov(F) over N, cov(E[F|y]) over N - 1.
+    between = examples if amount == 0 else examples - 1
+    return float((1 - amount) / between * (means**2 / variances[:, None]).sum())
 
 
 def ledoit_wolf_shrinkage(centred: Floats) -> float:

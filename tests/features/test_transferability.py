@@ -99,15 +99,26 @@ def test_regression_logme_is_the_maximum_of_the_evidence():
     assert logme_regression(features, targets) == pytest.approx(dense_evidence(features, targets), abs=1e-4)
 
 
-@pytest.mark.parametrize("shrinkage", [0.0, 0.3])
-def test_hscore_is_the_trace_of_its_formula(shrinkage):
+def test_the_plain_hscore_is_the_trace_of_its_formula():
+    features, labels = sample()
+    means = np.stack([features[labels == k].mean(axis=0) for k in range(3)])[labels]
+    expected = np.trace(np.linalg.inv(np.cov(features, rowvar=False)) @ np.cov(means, rowvar=False))
+    assert hscore(features, labels, shrinkage=0) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_plain_hscore_of_features_that_are_the_classes_is_one_less_than_the_classes():
+    labels = np.arange(12) % 3
+    assert hscore(np.eye(3)[labels][:, :2], labels, shrinkage=0) == pytest.approx(2, rel=1e-12)
+
+
+def test_the_shrunk_hscore_is_the_trace_of_its_authors_program():
     features, labels = sample()
     centred = features - features.mean(axis=0)
     empirical = centred.T @ centred / len(centred)
-    shrunk = (1 - shrinkage) * empirical + shrinkage * np.trace(empirical) / 8 * np.eye(8)
+    shrunk = 0.7 * empirical + 0.3 * np.trace(empirical) / 8 * np.eye(8)
     means = np.stack([centred[labels == k].mean(axis=0) for k in range(3)])[labels]
-    expected = np.trace(np.linalg.inv(shrunk) @ ((1 - shrinkage) * np.cov(means, rowvar=False)))
-    assert hscore(features, labels, shrinkage=shrinkage) == pytest.approx(expected, rel=1e-9)
+    expected = np.trace(np.linalg.inv(shrunk) @ (0.7 * np.cov(means, rowvar=False)))
+    assert hscore(features, labels, shrinkage=0.3) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("dimensions", [8, 80])
