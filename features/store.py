@@ -185,7 +185,7 @@ def _unpacked(blob: bytes) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def default_path() -> Path:
+def default_path(environ: Mapping[str, str] = os.environ) -> Path:
     """`features.db` beside the MLflow store: its folder where MLFLOW_TRACKING_URI names a SQLite file, else `mlruns/` here."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    uri = environ.get("MLFLOW_TRACKING_URI", "")
     return (Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path("mlruns")) / "features.db"

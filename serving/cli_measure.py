@@ -179,7 +179,9 @@ def finetune(
     metric: Annotated[str, typer.Option("--metric", help="auto: accuracy for choices, exact match for generation.")] = "auto",
     early_stopping: Annotated[bool, typer.Option("--early-stopping", help="Stop a run that gets no better.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    store: Annotated[Path | None, typer.Option("--store", help="Finished runs (default: mlruns/outcomes.db).")] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Finished runs (default: outcomes.db beside the MLflow store).")
+    ] = None,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Really fine-tune the checkpoints of a zoo.

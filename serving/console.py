@@ -25,7 +25,9 @@ TASK_OPTION = Annotated[
     list[str] | None,
     typer.Option("--task", "-t", help="A task: its YAML file, or its name in the zoo or table. May be repeated."),
 ]
-STORE_OPTION = Annotated[Path | None, typer.Option("--store", help="The feature store (default: mlruns/features.db).")]
+STORE_OPTION = Annotated[
+    Path | None, typer.Option("--store", help="The feature store (default: features.db beside the MLflow store).")
+]
 DEVICE_OPTION = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 LIMIT_OPTION = Annotated[int | None, typer.Option("--limit", min=1, help="Examples of each task at most (default: 200).")]
 EXAMPLES_OPTION = Annotated[
@@ -49,8 +51,10 @@ def root() -> Path:
 
 
 def store_path(store: Path | None) -> Path:
-    """The feature store: `store`, or ``mlruns/features.db``; its folder is made."""
-    path = store or root() / "mlruns" / "features.db"
+    """The feature store: `store`, or the one beside the MLflow store; its folder is made."""
+    from features.store import default_path
+
+    path = store or root() / default_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

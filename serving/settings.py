@@ -7,7 +7,7 @@ FORETUNE_ROOT               folder that holds ``mlruns/``: MLflow, features, job
 FORETUNE_ZOO                manifest of the checkpoints that may be asked for and measured              none
 FORETUNE_TASKS              task files beside those of the zoo, separated like PATH                             none
 FORETUNE_TABLE              comparison table, or name of a reference table, that the service knows      ``zeng2025``
-FORETUNE_STORE              feature store                                                               ``mlruns/features.db``
+FORETUNE_STORE              feature store                                                               beside MLflow's store
 FORETUNE_RANKER             folder of a saved ranker, for while there is no champion                    baked in, or default
 FORETUNE_RANKER_NAME        name in the MLflow registry                                                 ``foretune-ranker``
 FORETUNE_TOKEN              bearer token that every ``/v1/`` request must carry                         none: open
@@ -67,11 +67,14 @@ class Settings:
         ------
         UserError : a value that is no number or below one, a file that is not there, an empty or short token
         """
+        from features.store import default_path
+
         env = dict(os.environ if environ is None else environ)
         for key, value in given.items():
             if value is not None:
                 env[f"FORETUNE_{key.upper()}"] = str(value)
         root = Path(env.get("FORETUNE_ROOT") or _here(env)).absolute()
+        beside = default_path({} if env.get("FORETUNE_ROOT") else env)  # who names the root wants the store in it
         table = env.get("FORETUNE_TABLE") or None
         if table is not None and ("/" in table or "." in table):
             table = str(_file("FORETUNE_TABLE", table))
@@ -83,7 +86,7 @@ class Settings:
                 path for text in env.get("FORETUNE_TASKS", "").split(os.pathsep) if (path := _file("FORETUNE_TASKS", text))
             ),
             table=table,
-            store=Path(env["FORETUNE_STORE"]).absolute() if env.get("FORETUNE_STORE") else root / "mlruns" / "features.db",
+            store=Path(env["FORETUNE_STORE"]).absolute() if env.get("FORETUNE_STORE") else root / beside,
             ranker=Path(env["FORETUNE_RANKER"]).absolute() if env.get("FORETUNE_RANKER") else (BAKED if BAKED.is_dir() else None),
             ranker_name=env.get("FORETUNE_RANKER_NAME") or "foretune-ranker",
             token=_token(env),

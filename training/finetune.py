@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from features.errors import CheckpointError, ForetuneError, UserError
 from features.rows import OUTCOME_COLUMNS
+from features.store import default_path
 from training.exam import Exam
 from training.measurement import by_classifier, by_likelihood
 from training.outcomes import OutcomeStore
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from features.zoo import Checkpoint, Zoo
 
 VERSION = 1  # raised whenever the code would give another outcome
-STORE = Path("mlruns") / "outcomes.db"
 
 
 def finetune(
@@ -75,7 +75,7 @@ def finetune(
     learning_rate : None takes the recipe's usual one (full 5e-5, last-layer and lora 1e-3); see `Recipe` for it and for what
         follows
     metric : auto (accuracy for choices, exact_match for generation) or one of `training.measurement.METRICS`
-    store : SQLite file of finished fine-tunings; default `mlruns/outcomes.db` under the current folder
+    store : SQLite file of finished fine-tunings; default `outcomes.db` beside the MLflow store, as the features'
     device : auto (CUDA where there is one), cpu or cuda
     trust_remote_code, allow_pickle : names of the checkpoints that may run code of their own, or that may be unpickled
     progress : a bar with the time left on stderr
@@ -118,7 +118,7 @@ def finetune(
     for named in {*trust_remote_code, *allow_pickle}:
         zoo[named]  # a name that is not in the zoo is a mistake
     exams = [Exam.of(task, how, metric) for task in read]
-    kept = OutcomeStore(store if store is not None else STORE)
+    kept = OutcomeStore(store if store is not None else default_path().with_name("outcomes.db"))
     with Bar(zoo, exams, how, len(chosen), progress) as bar:
         made = [
             row

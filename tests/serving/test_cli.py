@@ -140,6 +140,25 @@ def test_what_a_ranking_measured_is_recorded_once_for_retraining(run: Foretune, 
 KSHOT = ("--features", "kshot", "--limit", "8")
 
 
+def test_the_stores_lie_beside_the_mlflow_database_unless_another_is_named(
+    run: Foretune, zoo_folder: Path, mlflow_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (mlflow_root / "mlruns").rename(mlflow_root / "team")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_root / 'team' / 'mlflow.db'}")
+    zoo = str(zoo_folder / "zoo.yaml")
+    quick = ("--seeds", "1", "--epochs", "1", "--max-train-examples", "4", "--max-test-examples", "4", "--device", "cpu")
+    assert run("extract", zoo, *KSHOT, "-o", "f.csv")[0] == 0
+    assert run("finetune", zoo, *quick, "-o", "o.csv")[0] == 0
+    assert not (mlflow_root / "mlruns").exists()
+    there = {"features.db", "outcomes.db"}
+    assert there <= {file.name for file in (mlflow_root / "team").iterdir()}
+    before = {name: (mlflow_root / "team" / name).read_bytes() for name in there}
+    assert run("extract", zoo, *KSHOT, "-o", "f.csv", "--store", "mine/f.db")[0] == 0
+    assert run("finetune", zoo, *quick, "-o", "o.csv", "--store", "mine/o.db")[0] == 0
+    assert {"f.db", "o.db"} <= {file.name for file in (mlflow_root / "mine").iterdir()}
+    assert before == {name: (mlflow_root / "team" / name).read_bytes() for name in there}
+
+
 def with_a_broken_one(zoo_folder: Path, meta: str = "{objective: clm}") -> Path:
     """The zoo with a third checkpoint, whose folder is missing."""
     path = zoo_folder / "broken.yaml"

@@ -34,6 +34,21 @@ def test_settings_come_from_the_environment_and_the_command_line_wins(tmp_path: 
     assert "token" not in str(Settings.read({"FORETUNE_TOKEN": "x" * 20}).environment()).lower()
 
 
+def test_the_service_measures_into_the_store_beside_mlflow_unless_a_root_or_a_store_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    beside = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/team/mlflow.db"}
+    assert Settings.read({}).store == tmp_path / "mlruns" / "features.db"
+    assert Settings.read({"MLFLOW_TRACKING_URI": "http://host:5000"}).store == tmp_path / "mlruns" / "features.db"
+    assert Settings.read(beside).store == tmp_path / "team" / "features.db"
+    assert Settings.read({"MLFLOW_TRACKING_URI": "sqlite:///team/mlflow.db"}).store == tmp_path / "team" / "features.db"
+    assert Settings.read(beside | {"FORETUNE_ROOT": "own"}).store == tmp_path / "own" / "mlruns" / "features.db"
+    assert Settings.read(beside, store="mine.db").store == tmp_path / "mine.db"
+    started = Settings.read(beside)
+    assert Settings.read(beside | started.environment()).store == started.store
+
+
 def test_a_bento_writes_where_it_was_started_and_not_into_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     baked, started = tmp_path / "bento" / "src" / "serving" / "baked", tmp_path / "started"
     baked.mkdir(parents=True)
