@@ -9,6 +9,7 @@ The loader is PyYAML's safe loader with three changes, all of them to avoid sile
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,8 +22,25 @@ from features.errors import ManifestError
 _NOTHING = object()
 
 
+_CODE = "nothing in a manifest can run code: write a Jinja template or a list instead"
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe loader with YAML 1.2 booleans and floats, unique keys, no tags."""
+    """Safe loader with YAML 1.2 booleans and floats, unique keys that are text, no tags. The `note` of an error is its remedy."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """As PyYAML's, but a scalar that no value can be made of (`2024-13-45`) is an error with its place, and so is one that
+        cannot be written down again: a number of thousands of digits, half of a surrogate pair.
+        """
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(node, yaml.ScalarNode):
+                str(value).encode()
+        except (ValueError, LookupError, AttributeError):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value[:40]!r} cannot be read", node.start_mark, "correct it; put it in quotes if it is text"
+            ) from None
+        return value
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -42,31 +60,35 @@ _Loader.add_implicit_resolver(
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, value_node in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a key that is not text", key_node.start_mark, "put a template in quotes: '{{ text }}'"
+            )
         key = key_node.value
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is written twice", key_node.start_mark)
         seen.add(key)
         if value_node.tag.startswith("!"):
             raise yaml.constructor.ConstructorError(
-                None, None, f"{key}: the tag {value_node.tag} is refused", value_node.start_mark
+                None, None, f"{key}: the tag {value_node.tag} is refused", value_node.start_mark, _CODE
             )
     return loader.construct_mapping(node, deep=True)
 
 
 def _tagged(loader: _Loader, suffix: str, node: yaml.Node) -> Any:
-    raise yaml.constructor.ConstructorError(None, None, f"the tag !{suffix} is refused", node.start_mark)
+    raise yaml.constructor.ConstructorError(None, None, f"the tag !{suffix} is refused", node.start_mark, _CODE)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_multi_constructor("!", _tagged)
 
 
-def read_yaml(path: str | Path, *, what: str = "manifest") -> dict[str, Any]:
-    """The mapping in a YAML file. Raises ManifestError: missing, not YAML, not a mapping, a key twice, a tag such as
-    ``!function``.
+def read_yaml(path: str | Path, *, what: str = "manifest", page: str = "docs/tasks.md") -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ManifestError: missing, not YAML, not a mapping, a key twice, a value that cannot be
+    read, a tag such as ``!function``. `what` the file is and the `page` that tells of its keys are for messages.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists() raises where the name is too long for the file system
         raise ManifestError(
             f"no such {what} file", where=str(path), remedy="check the path; it is taken relative to the file that names it"
         )
@@ -82,20 +104,32 @@ def read_yaml(path: str | Path, *, what: str = "manifest") -> dict[str, Any]:
         ) from None
     except yaml.MarkedYAMLError as error:
         line = f": line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        tag = "the tag !" in (error.problem or "")
-        remedy = "nothing in a manifest can run code: write a Jinja template or a list instead" if tag else "mend the YAML there"
-        raise ManifestError(error.problem or "not YAML", where=f"{path}{line}", remedy=remedy) from None
+        raise ManifestError(
+            error.problem or "not YAML", where=f"{path}{line}", remedy=error.note or "mend the YAML there"
+        ) from None
+    except RecursionError:
+        raise ManifestError("nested too deeply", where=str(path), remedy="mend the YAML") from None
     except yaml.YAMLError as error:
         raise ManifestError(f"not YAML ({str(error).splitlines()[0]})", where=str(path), remedy="mend the YAML") from None
     if loaded is None:
-        raise ManifestError(f"an empty {what} file", where=str(path), remedy="see docs/tasks.md for the keys")
+        raise ManifestError(f"an empty {what} file", where=str(path), remedy=f"see {page} for the keys")
     if not isinstance(loaded, dict):
         raise ManifestError(
             f"a {what} is a mapping of keys to values, found {kind_of(loaded)}",
             where=str(path),
-            remedy="see docs/tasks.md for the keys",
+            remedy=f"see {page} for the keys",
         )
     return loaded
+
+
+def named_path(item: Any, root: Path, *, where: str, what: str) -> Path:
+    """The path that a manifest names: of a file that is there, relative to `root`. Raises ManifestError for anything else."""
+    if not isinstance(item, str):
+        raise ManifestError(f"expected a path, found {kind_of(item)}", where=where, remedy=f"name the {what} file")
+    path = root / os.path.expanduser(item)  # leaves ~nobody as it is, where Path.expanduser() raises
+    if not os.path.exists(path):
+        raise ManifestError(f"no such {what} file: {item}", where=where, remedy=f"paths are relative to {root.resolve()}")
+    return path
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -125,6 +159,10 @@ def kind_of(value: Any) -> str:
 
 
 _TYPES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "a mapping"}
+
+
+# Text that is part of a prompt: without a prompt of its own, an example is its choices alone, as in BLiMP.
+_MAY_BE_EMPTY = ("description", "target_delimiter", "fewshot_delimiter")
 
 
 class Fields:
@@ -175,6 +213,6 @@ class Fields:
             )
         if float in kinds and int not in kinds and isinstance(value, int):
             return float(value)
-        if isinstance(value, str) and not value.strip() and key not in ("target_delimiter", "fewshot_delimiter", "description"):
+        if isinstance(value, str) and not value.strip() and key not in _MAY_BE_EMPTY:
             raise ManifestError("empty text", where=self.at(key), remedy="write a value or leave the key out")
         return value

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import ManifestError
-from features.manifest import Fields, closest, kind_of, read_yaml
+from features.manifest import Fields, closest, kind_of, named_path, read_yaml
 
 SPLIT_KEYS = ("training_split", "validation_split", "test_split", "fewshot_split", "features_split")
 # Keys of the harness that are about its own reporting; read past, because they change no prompt, choice or split.
@@ -170,13 +170,7 @@ def _source(fields: Fields, root: Path) -> tuple[dict[str, Path], str | None, st
     files = {}
     for split, name in (data if isinstance(data, dict) else {"": data}).items():
         where = fields.at(f"data.{split}" if split else "data")
-        if not isinstance(name, str):
-            raise ManifestError(f"expected a path, found {kind_of(name)}", where=where, remedy="name a file")
-        file = Path(name).expanduser()
-        file = file if file.is_absolute() else root / file
-        if not file.is_file():
-            raise ManifestError(f"no such data file: {name}", where=where, remedy=f"paths are relative to {root.resolve()}")
-        files[str(split)] = file
+        files[str(split)] = named_path(name, root, where=where, what="data")
     return files, None, None
 
 

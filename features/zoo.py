@@ -18,13 +18,15 @@ and goes on with the rest. A task or corpus file that is missing is an error at 
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from features.errors import ManifestError, UnknownNameError
-from features.manifest import Fields, closest, kind_of, read_yaml
+from features.manifest import Fields, closest, kind_of, named_path, read_yaml
 from features.rows import FEATURE_COLUMNS
 
 # Columns of the comparison table that are not metadata: metadata under these names would overwrite them.
@@ -63,12 +65,11 @@ class Checkpoint:
         looks_like_a_path = (
             self.model.startswith((".", "/", "~")) or self.model.endswith(("/", ".gguf", ".safetensors")) or "\\" in self.model
         )
-        return looks_like_a_path or self.model.count("/") > 1 or self._folder.exists()
+        return looks_like_a_path or self.model.count("/") > 1 or os.path.exists(self._folder)
 
     @property
     def _folder(self) -> Path:
-        path = Path(self.model).expanduser()
-        return path if path.is_absolute() else self.root / path
+        return self.root / os.path.expanduser(self.model)
 
     @property
     def location(self) -> str:
@@ -116,10 +117,10 @@ class Zoo:
             first[checkpoint.name] = i
         tasks = []
         for i, item in enumerate(fields.get("tasks", list, [])):
-            tasks.append(_file(item, root, where=fields.at(f"tasks[{i}]"), what="task"))
+            tasks.append(named_path(item, root, where=fields.at(f"tasks[{i}]"), what="task"))
         corpora = {}
         for name, item in fields.get("corpora", dict, {}).items():
-            corpora[str(name)] = _file(item, root, where=fields.at(f"corpora.{name}"), what="corpus")
+            corpora[str(name)] = named_path(item, root, where=fields.at(f"corpora.{name}"), what="corpus")
         return cls(fields.get("zoo", str, path.stem), checkpoints, tuple(tasks), corpora, path)
 
     def __getitem__(self, name: str) -> Checkpoint:
@@ -153,9 +154,17 @@ def _checkpoint(item: object, *, where: str, root: Path) -> Checkpoint:
             raise ManifestError(
                 f"the name {key!r} is a column that foretune fills itself", where=at, remedy="choose another name"
             )
+    model = fields.get("model", str)
+    try:
+        os.stat(root / os.path.expanduser(model))
+    except (OSError, ValueError) as error:  # a folder that is not there is reported later; what no folder can be called is not
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            raise ManifestError(
+                f"neither a path nor a Hub id: {kind_of(model)}", where=fields.at("model"), remedy="name a folder or a Hub model"
+            ) from None
     return Checkpoint(
         name=fields.get("name", str),
-        model=fields.get("model", str),
+        model=model,
         revision=fields.get("revision", str, None),
         gguf_file=fields.get("gguf_file", str, None),
         family=fields.get("family", str, None),
@@ -163,13 +172,3 @@ def _checkpoint(item: object, *, where: str, root: Path) -> Checkpoint:
         meta=meta,
         root=root,
     )
-
-
-def _file(item: object, root: Path, *, where: str, what: str) -> Path:
-    if not isinstance(item, str):
-        raise ManifestError(f"expected a path, found {kind_of(item)}", where=where, remedy=f"name the file of the {what}")
-    path = Path(item).expanduser()
-    path = path if path.is_absolute() else root / path
-    if not path.exists():
-        raise ManifestError(f"no such {what} file: {item}", where=where, remedy=f"paths are relative to {root.resolve()}")
-    return path

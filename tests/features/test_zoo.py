@@ -146,6 +146,27 @@ def test_an_unknown_checkpoint_is_told_with_the_nearest_name(folder: Path) -> No
             "zoo: !!python/object/apply:os.system [ls]\n",
             "{f}: line 1: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.system'; mend the YAML there",
         ),
+        (
+            "checkpoints:\n  - {name: a, model: {{x}}}\n",
+            "{f}: line 2: a key that is not text; put a template in quotes: '{{{{ text }}}}'",
+        ),
+        ("? [a]\n: 1\n", "{f}: line 1: a key that is not text; put a template in quotes: '{{{{ text }}}}'"),
+        (
+            "checkpoints: [{name: a, model: ./a}]\ntasks: ['~nobody-by-that-name/b.yaml']",
+            "{f}: tasks[0]: no such task file: ~nobody-by-that-name/b.yaml; paths are relative to {d}",
+        ),
+        (
+            f"checkpoints: [{{name: a, model: ./a}}]\ntasks: [{'x' * 300}]",
+            f"{{f}}: tasks[0]: no such task file: {'x' * 300}; paths are relative to {{d}}",
+        ),
+        (
+            f"checkpoints: [{{name: a, model: {'x' * 300}}}]",
+            f"{{f}}: checkpoints[0].model: neither a path nor a Hub id: the text '{'x' * 60}'; name a folder or a Hub model",
+        ),
+        (
+            'checkpoints: [{name: a, model: "./a\\0b"}]',
+            "{f}: checkpoints[0].model: neither a path nor a Hub id: the text './a\\x00b'; name a folder or a Hub model",
+        ),
     ],
 )
 def test_each_mistake_is_named_with_file_field_and_remedy(tmp_path: Path, text: str, message: str) -> None:
@@ -154,6 +175,32 @@ def test_each_mistake_is_named_with_file_field_and_remedy(tmp_path: Path, text: 
     with pytest.raises(ManifestError) as caught:
         Zoo.read(file)
     assert str(caught.value) == message.format(f=file, d=tmp_path.resolve())
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2024-13-45", "!!int abc", "!!bool abc", "!!timestamp abc", "!!float ''", "9" * 5000, "0x" + "f" * 5000, '"\\ud83d"'],
+)
+def test_a_value_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "zoo.yaml"
+    file.write_text(f"zoo: a\ncheckpoints:\n  - {{name: a, model: ./a, meta: {{b: {value}}}}}\n")
+    with pytest.raises(ManifestError) as caught:
+        Zoo.read(file)
+    assert str(caught.value).startswith(f"{file}: line 3: '")
+    assert str(caught.value).endswith(" cannot be read; correct it; put it in quotes if it is text")
+
+
+def test_a_manifest_that_is_nested_too_deeply_or_named_too_long_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("zoo: " + "[" * 5000)
+    with pytest.raises(ManifestError, match=r"deep\.yaml: nested too deeply; mend the YAML"):
+        Zoo.read(tmp_path / "deep.yaml")
+    with pytest.raises(ManifestError, match=r"no such zoo file; check the path"):
+        Zoo.read("x" * 300)
+
+
+def test_a_home_that_is_nobody_s_is_left_for_extraction_to_report(tmp_path: Path) -> None:
+    (tmp_path / "zoo.yaml").write_text("checkpoints: [{name: a, model: '~nobody-by-that-name/a'}]")
+    assert Zoo.read(tmp_path / "zoo.yaml")["a"].location == str(tmp_path.resolve() / "~nobody-by-that-name" / "a")
 
 
 def test_a_missing_manifest_a_folder_and_other_bytes_are_named(tmp_path: Path) -> None:
