@@ -7,14 +7,15 @@ of variants or a design from which they are drawn in order (training.design).
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features.errors import ManifestError
+from features.manifest import read_yaml
 from training import design, mixture, objectives
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=80)]
@@ -163,19 +164,15 @@ def read(path: str | Path) -> Recipe:
     ------
     ManifestError : naming the file and the key
     """
-    shipped = Path(__file__).parent / "recipes" / f"{path}.yaml"
-    file = shipped if not Path(path).exists() and shipped.is_file() else Path(path)
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        names = ", ".join(sorted(p.stem for p in shipped.parent.glob("*.yaml")))
-        raise ManifestError("no such recipe", where=str(path), remedy=f"give a YAML file, or one of {names}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ManifestError(
-            f"not a YAML file ({' '.join(str(error).split())})", where=str(file), remedy="correct the file"
-        ) from error
-    if not isinstance(content, dict):
-        raise ManifestError("not a mapping", where=str(file), remedy="start with `zoo: NAME`")
+    shipped = {file.stem: file for file in (Path(__file__).parent / "recipes").glob("*.yaml")}
+    file = Path(path)
+    if not os.path.exists(file):
+        if str(path) not in shipped:
+            raise ManifestError(
+                "no such recipe", where=str(path), remedy=f"give a YAML file, or one of {', '.join(sorted(shipped))}"
+            )
+        file = shipped[str(path)]
+    content = read_yaml(file, what="recipe", page="docs/zoo.md")
     if isinstance(corpora := content.get("corpora"), dict):  # the short form of one is `name: file`
         content["corpora"] = {name: {"source": corpus} if isinstance(corpus, str) else corpus for name, corpus in corpora.items()}
     if "path" in content:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -242,7 +243,7 @@ def variant(**changes: Any) -> dict[str, Any]:
             ),
             r"design: 9 runs asked for, but the factors have 1 combinations",
         ),
-        ([1], "not a mapping; start with `zoo: NAME`"),
+        ([1], r"a recipe is a mapping of keys to values, found a list of 1; see docs/zoo\.md for the keys"),
     ],
 )
 def test_a_wrong_recipe_is_a_named_error(tmp_path: Path, content, message):
@@ -252,11 +253,22 @@ def test_a_wrong_recipe_is_a_named_error(tmp_path: Path, content, message):
 
 
 def test_unreadable_recipes_and_missing_corpora_are_named_errors(tmp_path: Path):
-    (tmp_path / "bad.yaml").write_text("zoo: [")
-    with pytest.raises(ManifestError, match="not a YAML file"):
-        recipes.read(tmp_path / "bad.yaml")
-    with pytest.raises(ManifestError, match=r"none\.yaml: no such recipe; give a YAML file, or one of demo"):
-        recipes.read("none.yaml")
+    for content, message in (
+        ("zoo: [", "line 1: expected the node content"),
+        ("zoo: a\nseed: 2024-13-45\n", "line 2: '2024-13-45' cannot be read"),
+        ("zoo: a\nseed: !!int abc\n", "line 2: 'abc' cannot be read"),
+        (f"zoo: a\nseed: {'9' * 5000}\n", f"line 2: '{'9' * 40}' cannot be read"),
+        ("zoo: a\nseed: 1\nseed: 2\n", "line 3: the key 'seed' is written twice"),
+        ("", "an empty recipe file"),
+    ):
+        (tmp_path / "bad.yaml").write_text(content)
+        with pytest.raises(ManifestError, match=re.escape(f"bad.yaml: {message}")):
+            recipes.read(tmp_path / "bad.yaml")
+    for missing in ("none.yaml", tmp_path / "none.yaml", "x" * 300):
+        with pytest.raises(ManifestError, match=r"no such recipe; give a YAML file, or one of demo, free, pilot, reference$"):
+            recipes.read(missing)
+    with pytest.raises(ManifestError, match="a folder, where a recipe file was expected"):
+        recipes.read(tmp_path)
     with pytest.raises(DataError, match=r"r\.yaml: corpora\.code: no corpus file .*code\.jsonl; correct the name, or say"):
         build(write(tmp_path, RECIPE, "r.yaml"), tmp_path / "out", progress=False)
 
