@@ -162,7 +162,7 @@ _TYPES = {str: "text", int: "a whole number", float: "a number", bool: "true or 
 
 
 # Text that is part of a prompt: without a prompt of its own, an example is its choices alone, as in BLiMP.
-_MAY_BE_EMPTY = ("description", "target_delimiter", "fewshot_delimiter")
+_MAY_BE_EMPTY = ("doc_to_text", "text", "description", "target_delimiter", "fewshot_delimiter")
 
 
 class Fields:

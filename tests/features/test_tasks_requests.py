@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from features.errors import DataError
+from features.scoring import Scorer
 from features.tasks import Example, Task
 
 CHOICE = [
@@ -17,6 +18,7 @@ CHOICE = [
     for i in range(12)
 ]
 QA = [{"id": i, "question": f"Who is number {i}?", "answers": [f"Person {i}", f"P{i}"]} for i in range(12)]
+PAIRS = [{"id": i, "good": f"Ann saw {i} cats.", "bad": f"Ann saw {i} cat."} for i in range(12)]
 
 FILES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "choices": (
@@ -42,6 +44,15 @@ FILES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
             "description": "Some sums follow.\n\n",
             "target_delimiter": " => ",
             "fewshot_delimiter": "\n--\n",
+        },
+    ),
+    "pairs": (
+        PAIRS,
+        {
+            "output_type": "multiple_choice",
+            "doc_to_text": "",
+            "doc_to_choice": "{{[good, bad]}}",
+            "doc_to_target": 0,
         },
     ),
     "answers": (
@@ -103,6 +114,29 @@ def test_requests_equal_the_harness_s(tmp_path: Path, name: str) -> None:
         if name != "answers" and name != "continued":
             gold = theirs.doc_to_target(dict(example.doc))
             assert example.gold == (gold if isinstance(gold, int) else example.choices.index(gold))
+
+
+def test_the_harness_s_own_blimp_scores_as_an_empty_template_does(models: Path, tmp_path: Path) -> None:
+    import lm_eval
+
+    whole = (Path(lm_eval.__file__).parent / "tasks" / "blimp" / "_template_yaml").read_text()
+    assert 'doc_to_text: ""\n' in whole
+    rows = [{"sentence_good": row["good"], "sentence_bad": row["bad"]} for row in PAIRS]
+    (tmp_path / "blimp.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    text = whole.replace("dataset_path: nyu-mll/blimp", "data: {train: blimp.jsonl}")
+    (tmp_path / "blimp.yaml").write_text(text)
+    (tmp_path / "empty.yaml").write_text(text.replace('doc_to_text: ""', "doc_to_text: \"{{''}}\""))
+    (tmp_path / "listed.yaml").write_text(
+        text.replace('doc_to_text: ""', "").replace("doc_to_choice: ", 'templates:\n  - text: ""\n    choices: ')
+    )
+    scorer = Scorer.load(models / "llama", device="cpu")
+    found = []
+    for name in ("blimp", "empty", "listed"):
+        task = Task.read(tmp_path / f"{name}.yaml")
+        examples = task.examples("features")
+        assert [example.choices for example in examples] == [(e.doc["sentence_good"], e.doc["sentence_bad"]) for e in examples]
+        found.append(scorer.loglikelihood(task.requests(examples, shots=0)))
+    assert found[0] == found[1] == found[2]
 
 
 def test_contexts_to_choose_from_share_their_continuation(tmp_path: Path) -> None:
