@@ -23,6 +23,7 @@ import numpy as np
 
 from features.errors import DataError
 from features.estimate import mean
+from features.manifest import kind_of
 from features.rows import FEATURE_COLUMNS, Feature
 
 if TYPE_CHECKING:
@@ -106,10 +107,8 @@ def _results(file: Path) -> tuple[str, str, list[tuple[str, list[Feature]]]]:
         tasks = [(str(task), list(_metrics(str(task), found, content))) for task, found in results.items()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {error}", where=str(file), remedy="check the file") from None
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        what = (
-            f"not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else f"not a results file: {error!r} is missing"
-        )
+    except (ValueError, RecursionError, OverflowError, KeyError, TypeError, AttributeError) as error:
+        what = f"not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else f"not a results file: {error!r}"
         raise DataError(what, where=str(file), remedy="name a results_*.json that lm-evaluation-harness wrote") from None
     for task, rows in tasks:
         samples = file.with_name(f"samples_{task}_{_date(file)}.jsonl")
@@ -185,16 +184,23 @@ def read_samples(file: Path) -> list[Sample]:
     """
     samples = []
     seen: set[Any] = set()
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read: {error}", where=str(file), remedy="check the file") from None
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        where = f"{file}: line {number}"
         try:
             sample = json.loads(line)
             identity, responses, target = sample["doc_id"], sample["filtered_resps"], str(sample["target"])
+            if not isinstance(identity, int | str):
+                raise TypeError(f"doc_id is {kind_of(identity)}")
             texts = [arguments["arg_1"] for arguments in sample["arguments"].values()]
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
-                f"not a sample: {error!r}", where=f"{file}: line {number}", remedy="name a samples_*.jsonl that the harness wrote"
+                f"not a sample: {error!r}", where=where, remedy="name a samples_*.jsonl that the harness wrote"
             ) from None
         if identity in seen:  # the same example again, under another filter
             continue
@@ -204,7 +210,10 @@ def read_samples(file: Path) -> list[Sample]:
         except (ValueError, TypeError, IndexError):
             return []
         stripped = [str(text).strip() for text in texts]
-        gold = int(target) if target.isdigit() else stripped.index(target.strip()) if target.strip() in stripped else -1
+        if re.fullmatch("[0-9]{1,9}", target):
+            gold = int(target)
+        else:
+            gold = stripped.index(target.strip()) if target.strip() in stripped else -1
         if len(scores) < 2 or not 0 <= gold < len(scores):
             return []
         samples.append(Sample(str(identity), scores, gold))

@@ -109,7 +109,13 @@ def test_each_revision_of_a_model_is_a_checkpoint_and_main_is_the_model(tmp_path
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "not JSON"), ("[]", "not a results file"), ("{}", "not a results file: KeyError('results') is missing")],
+    [
+        ("{", "not JSON"),
+        ("[]", "not a results file"),
+        ("{}", "not a results file: KeyError('results'); name a results_*.json"),
+        ('{"results": ' + "9" * 5000 + "}", "not a results file: ValueError"),
+        ("[" * 100_000, "not a results file: RecursionError"),
+    ],
 )
 def test_what_is_no_result_is_told(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "results_1.json").write_text(content)
@@ -128,6 +134,35 @@ def test_nothing_to_import_is_told(tmp_path: Path) -> None:
     (tmp_path / "samples_arc_2026-01-02T03-04-05.678.jsonl").write_text('{"doc_id": 0}\n')
     with pytest.raises(DataError, match="line 1: not a sample"):
         lm_eval(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"doc_id": [1]}, "not a sample: TypeError('doc_id is a list of 1')"),
+        ({"doc_id": None}, "not a sample: TypeError('doc_id is nothing')"),
+        ({"doc": b"\xff"}, "cannot be read: 'utf-8' codec can't decode byte 0xff"),
+        ({"target": b"9" * 5000}, "not a sample: ValueError"),
+        ({"target": b"[" * 100_000}, "not a sample: RecursionError"),
+    ],
+)
+def test_a_sample_that_cannot_be_one_is_named(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    file = write(tmp_path)
+    samples(tmp_path, [[-1.0, -3.0]], ["0"])
+    beside = tmp_path / "samples_arc_2026-01-02T03-04-05.678.jsonl"
+    ((key, value),) = change.items()
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    sample = {**json.loads(beside.read_text()), key: "HERE"}
+    beside.write_bytes(json.dumps(sample).encode().replace(b'"HERE"', raw))
+    with pytest.raises(DataError, match=re.escape(told)) as caught:
+        lm_eval(file)
+    assert caught.value.where.startswith(str(beside))
+
+
+def test_a_superscript_is_no_index_of_the_gold(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    samples(tmp_path, [[-1.0, -3.0]], ["²"])
+    assert not any("nll" in name for name in lm_eval(file).name)
 
 
 def test_what_the_harness_s_own_tracker_writes_is_read(tmp_path: Path) -> None:
