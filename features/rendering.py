@@ -5,6 +5,7 @@ that says why not.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from features.prompting import check, render
 from features.taskdata import Row
 from features.taskfile import TaskFile, Template
 
+_INDEX = re.compile("[0-9]{1,9}")  # str.isdigit() holds of "²" too, which int() refuses
 _TEXTS = ("text", "sentence", "question", "query", "premise", "context")
 
 
@@ -117,7 +119,7 @@ class Renderer:
             raise ManifestError(what, where=f"{self.where}: doc_to_target", remedy=remedy)
         if isinstance(self.target, str) and self.target not in self.fields and self.form is None:
             check(self.target, self.fields, where=f"{self.where}: doc_to_target")
-            if "{" not in self.target and not self.target.isdigit():
+            if "{" not in self.target and not _INDEX.fullmatch(self.target):
                 choices = self.templates[0].choices
                 if not (isinstance(choices, tuple) and self.target in choices):
                     raise ManifestError(
@@ -163,7 +165,7 @@ class Renderer:
             raise DataError(
                 f"the field {template.text!r} is missing, which doc_to_text names", where=row.at, remedy="give the row that field"
             )
-        if text.isdigit() and template.choices is not None:  # the harness would take it for the index of a context
+        if template.choices is not None and text.isascii() and text.isdecimal():  # to the harness, the index of a context
             raise DataError(
                 f"doc_to_text gives the number {text}",
                 where=row.at,
@@ -220,10 +222,10 @@ class Renderer:
             index = value
         elif isinstance(value, str):
             stripped = value.strip()
-            if not (from_template and value.isdigit()):  # what a template renders to digits is an index, as in the harness
+            if not (from_template and _INDEX.fullmatch(value)):  # digits from a template are an index, as in the harness
                 spellings = [(known, text) for text in (value, stripped) for known in (choices, self.labels)]
                 index = next((known.index(text) for known, text in spellings if text in known), None)
-            if index is None and stripped.isdigit():
+            if index is None and _INDEX.fullmatch(stripped):
                 index = int(stripped)
         if index is None or not 0 <= index < len(choices):
             shown = ", ".join(repr(choice[:30]) for choice in choices[:8])
@@ -241,7 +243,7 @@ class Renderer:
         if from_template and value.startswith("[") and value.endswith("]"):
             try:
                 value = ast.literal_eval(value)
-            except (ValueError, SyntaxError):
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
                 value = str(value)
         values = list(value) if isinstance(value, list | tuple) else [value]
         if self.form is not None:  # the canonical answer first, then its aliases
