@@ -17,6 +17,7 @@ import importlib.util
 import inspect
 import re
 import sysconfig
+import zlib
 from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
@@ -108,7 +109,7 @@ def _plain(path: Path) -> list[str]:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         return _joined(raw.decode("utf-8-sig").split("\n\n"))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot be read: {error}", where=str(path), remedy="check the file; it must be UTF-8 text") from None
 
 

@@ -8,12 +8,18 @@ import csv
 import gzip
 import io
 import json
+import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from features.errors import DataError
+
+# A file is in memory before it is parsed, so a limit (131,072 characters a field) saves nothing: a long text is read from CSV as
+# it is from JSONL. The csv module has one limit for the whole process: raised once, here, it holds for every thread.
+csv.field_size_limit(2**31 - 1)
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
@@ -42,7 +48,7 @@ def read_rows(path: Path, *, split: str = "") -> list[Row]:
     """All rows of a local file. A column `split` gives each row's split, unless the file as a whole is named as one split.
 
     Raises DataError: no such file, not that format, a line that is not an object, a CSV line with too few or too many fields,
-    no rows.
+    JSON that Python cannot hold (half of a surrogate pair, a number of thousands of digits, deep nesting), no rows.
     """
     if not path.is_file():
         raise DataError("no such data file", where=str(path), remedy="paths are relative to the file that names them")
@@ -61,7 +67,7 @@ def read_rows(path: Path, *, split: str = "") -> list[Row]:
         rows = [Row(fields, split or _split(fields), f"{path}: {unit} {number}") for number, unit, fields in found]
     except gzip.BadGzipFile:
         raise DataError("not a gzip file, though its name says so", where=str(path), remedy="name it without .gz") from None
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"cannot be read: {error}", where=str(path), remedy="check the file") from None
     except UnicodeDecodeError as error:
         raise DataError(
@@ -103,10 +109,37 @@ def _delimited(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, str
         raise DataError(f"not CSV: {error}", where=f"{path}: line {reader.line_num}", remedy="mend the quotes there") from None
 
 
+def json_value(text: str, where: str, *, strict: bool = True) -> Any:
+    """The value of a JSON text, as `json.loads` reads it.
+
+    Raises json.JSONDecodeError for what is not JSON, and DataError for JSON that cannot be worked with: half of a surrogate
+    pair (no tokenizer takes it), a number of more digits than Python reads, nesting deeper than its stack.
+    """
+    try:
+        value = json.loads(text, strict=strict)
+        json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError:
+        raise
+    except UnicodeEncodeError as error:
+        before, half = error.object[max(0, error.start - 30) : error.start], ord(error.object[error.start])
+        raise DataError(
+            f"\\u{half:04x} after {before!r} is half of a surrogate pair, no character",
+            where=where,
+            remedy="write the whole pair, or \\ufffd in its place",
+        ) from None
+    except ValueError:
+        raise DataError(
+            f"a number of more than {sys.get_int_max_str_digits():,} digits", where=where, remedy="write it as text"
+        ) from None
+    except RecursionError:
+        raise DataError("nested too deeply", where=where, remedy="write flat objects") from None
+    return value
+
+
 def _json(text: str, path: Path, ending: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
     if ending == ".json" and text.lstrip().startswith("["):
         try:
-            items: list[tuple[int, Any]] = list(enumerate(json.loads(text)))
+            items: list[tuple[int, Any]] = list(enumerate(json_value(text, str(path))))
         except json.JSONDecodeError as error:
             raise DataError(f"not JSON: {error.msg}", where=f"{path}: line {error.lineno}", remedy="mend it there") from None
         unit = "item"
@@ -132,13 +165,13 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line)
+            yield number, json_value(line, f"{path}: line {number}")
             continue
         except json.JSONDecodeError as error:
             first = error
         for end in range(at + 1, min(at + 21, len(lines) + 1)):
             try:
-                value = json.loads("\n".join([line, *lines[at:end]]), strict=False)
+                value = json_value("\n".join([line, *lines[at:end]]), f"{path}: line {number}", strict=False)
                 break
             except json.JSONDecodeError:
                 continue

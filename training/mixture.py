@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import DataError
+from features.taskdata import json_value
 from training import installation, objectives
 from training.objectives import Specials, Tokens
 
@@ -39,7 +39,7 @@ def read_corpus(source: str, root: Path, where: str = "") -> list[str]:
 
     Raises
     ------
-    DataError : no such file, a line that is not an object with a text, or no text at all
+    DataError : no such file, a line that is not an object with a text (or holds half of a surrogate pair), or no text at all
     """
     if source.startswith(BUILTIN):
         name = source.removeprefix(BUILTIN)
@@ -62,9 +62,10 @@ def read_corpus(source: str, root: Path, where: str = "") -> list[str]:
         documents = [text]
     else:
         documents = []
+        place = f"{where}: {path}" if where else str(path)
         for number, line in enumerate(text.rstrip("\n").split("\n"), start=1):
             try:
-                documents.append(json.loads(line)["text"])
+                documents.append(json_value(line, f"{place} line {number}")["text"])
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
                     f"{path} line {number} is not an object with a text", where=where, remedy='give {"text": ...} a line'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import random
@@ -234,6 +235,14 @@ def test_a_corpus_may_be_text_or_rows_and_mistakes_in_it_are_named(tmp_path: Pat
         read_corpus(tmp_path / "c.txt")
     with pytest.raises(DataError, match="cannot be read"):
         read_corpus(tmp_path / "gone.txt")
+    (tmp_path / "half.jsonl").write_text('{"text": "one"}\n{"text": "two \\ud83d"}\n')
+    with pytest.raises(DataError, match=r"half\.jsonl: line 2: \\ud83d after .* is half of a surrogate pair"):
+        read_corpus(tmp_path / "half.jsonl")
+    damaged = bytearray(gzip.compress(bytes(range(48, 122)) * 4))
+    damaged[20:24] = bytes([damaged[20] ^ 255, damaged[21] ^ 255, 0, 255])
+    (tmp_path / "damaged.txt.gz").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"damaged\.txt\.gz: cannot be read: Error -3"):
+        read_corpus(tmp_path / "damaged.txt.gz")
     with pytest.raises(UnknownNameError, match="no corpus named 'referense'; did you mean 'reference'"):
         Corpora({"reference": tmp_path / "a.jsonl"}).documents("referense")
 

@@ -170,6 +170,19 @@ def test_the_gold_may_be_an_index_a_label_a_choice_or_a_template(tmp_path: Path,
     assert {example.gold for example in Task.read(tmp_path / "films.yaml").examples("train")} == {gold}
 
 
+@pytest.mark.parametrize("label", ["²", "٣", "1" * 5000])
+def test_only_decimal_digits_are_an_index_of_the_gold(tmp_path: Path, label: str) -> None:
+    rows = [{"text": f"film {i}", "label": 0} for i in range(12)]
+    path = films(tmp_path, "films.jsonl", [*rows[:3], {"text": "film 3", "label": label}, *rows[4:]])
+    with pytest.raises(DataError, match=r"films\.jsonl: line 4: the gold answer .* is none of the 2 choices"):
+        Task.read(path)
+    path.write_text(path.read_text().replace("doc_to_target: label", f'doc_to_target: "{label}"'))
+    with pytest.raises(ForetuneError, match=r"neither a field nor a template|is none of the 2 choices"):
+        Task.read(path)
+    path.write_text(FILMS.format(data="films.jsonl").replace("great", label).replace("{{text}} It was", "{{label}} {{text}}"))
+    assert [e.gold for role in ("train", "features", "test") for e in Task.read(path).examples(role)].count(1) == 1
+
+
 @pytest.mark.parametrize(
     "choice", ["options", '"{{options}}"', '"{{ [options[0], options[1]] }}"', '"{{ options | list }}"', "nested"]
 )
@@ -227,6 +240,57 @@ def test_a_raw_line_break_inside_a_string_is_forgiven_and_a_cut_line_is_not(tmp_
     (tmp_path / "b.jsonl").write_text("\n".join([*lines[:4], '{"context": "cut', *lines[4:]]))
     with pytest.raises(DataError, match=r"b\.jsonl: line 5: not JSON: Unterminated string"):
         Task.read(tmp_path / "b.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('"half \\ud83d"', "\\ud83d after '{{\"label\": 1, \"text\": \"half ' is half of a surrogate pair, no character; write the whole pair, or \\ufffd in its place"),
+        ("9" * 5000, "a number of more than 4,300 digits; write it as text"),
+        ("[" * 100_000, "nested too deeply; write flat objects"),
+    ],
+)  # fmt: skip
+def test_json_that_no_checkpoint_can_read_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    path = films(tmp_path, "films.jsonl")
+    lines = (tmp_path / "films.jsonl").read_text().split("\n")
+    lines[4] = f'{{"label": 1, "text": {text}}}'
+    (tmp_path / "films.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        Task.read(path)
+    assert str(caught.value) == f"{tmp_path / 'films.jsonl'}: line 5: {told.format()}"
+    (tmp_path / "films.jsonl").unlink()
+    (tmp_path / "films.json").write_text(f"[{','.join(lines)}]")
+    path.write_text(FILMS.format(data="films.json"))
+    with pytest.raises(DataError) as caught:
+        Task.read(path)
+    assert str(caught.value).startswith(f"{tmp_path / 'films.json'}: ")
+    assert str(caught.value).endswith(told.split("; ")[1])
+
+
+def test_a_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
+    rows = [{**row, "text": f"{row['text']} \U0001f600"} for row in ROWS]
+    assert "\\ud83d\\ude00" in write(tmp_path, rows, "films.jsonl").read_text()
+    assert Task.read(films(tmp_path, "films.jsonl", rows)).examples("test")[0].text.endswith("\U0001f600")
+
+
+def test_a_long_text_is_read_from_csv_as_from_jsonl(tmp_path: Path) -> None:
+    rows = [*ROWS[:-1], {**ROWS[-1], "text": "a long film " * 20_000}]
+    (tmp_path / "other").mkdir()
+    assert (
+        Task.read(films(tmp_path, "films.csv", rows)).digest == Task.read(films(tmp_path / "other", "films.jsonl", rows)).digest
+    )
+    (tmp_path / "films.csv").write_text('text,label\n"' + "a long film \n" * 20_000)
+    with pytest.raises(DataError, match="not CSV: unexpected end of data; mend the quotes there"):
+        Task.read(tmp_path / "films.yaml")
+
+
+def test_damaged_compression_is_named(tmp_path: Path) -> None:
+    path = films(tmp_path, "films.jsonl.gz")
+    raw = bytearray((tmp_path / "films.jsonl.gz").read_bytes())
+    raw[20:24] = bytes([raw[20] ^ 255, raw[21] ^ 255, 0, 255])
+    (tmp_path / "films.jsonl.gz").write_bytes(raw)
+    with pytest.raises(DataError, match=r"films\.jsonl\.gz: cannot be read: Error -3 .*; check the file"):
+        Task.read(path)
 
 
 SMALL = (
