@@ -49,8 +49,9 @@ def prompts(texts: Sequence[list[int]], golds: Sequence[int], max_length: int) -
     """One row per prompt and the index of its label, for a classification head; special tokens are already there."""
     made: list[Row] = []
     for ids, gold in zip(texts, golds, strict=True):
+        over = len(ids) - max_length
         # the tokens around the whole stay: the first (whose state the head reads) and, where it is cut, the end of the prompt
-        made.append({"input_ids": ids if len(ids) <= max_length else ids[:1] + ids[-(max_length - 1) :], "labels": gold})
+        made.append({"input_ids": ids if over <= 0 else ids[:1] + ids[1 + over :], "labels": gold})
     return made
 
 
