@@ -72,7 +72,7 @@ class ExtractReport:
 
 def resolve_tasks(zoo: Zoo, paths: Iterable[str | Path] = ()) -> list[Task]:
     """The zoo's tasks and those at `paths`; one of these takes the place of the zoo's task of the same name."""
-    given = read_tasks([Path(path) for path in paths])
+    given = read_tasks(paths)
     names = {task.name for task in given}
     return [*(task for task in read_tasks(zoo.tasks) if task.name not in names), *given]
 
@@ -228,12 +228,7 @@ def prepared(
     """What `extract` was asked for, read and checked: the zoo, the tasks (restricted or limited) and the extractors."""
     zoo = zoo if isinstance(zoo, Zoo) else Zoo.read(zoo)
     selection = select(features.split(",") if isinstance(features, str) else features)
-    named = zoo.tasks if tasks is None else tasks
-    read = [item if isinstance(item, Task) else read_tasks([item])[0] for item in named]
-    names = [task.name for task in read]
-    for name in names:
-        if names.count(name) > 1:
-            raise UnknownNameError(f"two tasks are named {name!r}", where="--task", remedy="give each task a name of its own")
+    read = read_tasks(zoo.tasks if tasks is None else tasks)
     if examples is not None:
         read = _restricted(read, examples)
     elif limit is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -280,9 +280,9 @@ def _ids(rows: Sequence[Row]) -> list[str]:
     return [str(i) for i in range(len(rows))]
 
 
-def read_tasks(paths: Sequence[str | Path]) -> list[Task]:
-    """Several tasks; raises ManifestError where two have one name."""
-    tasks = [Task.read(path) for path in paths]
+def read_tasks(items: Iterable[Task | str | Path]) -> list[Task]:
+    """Several tasks, those given by path read; raises ManifestError where two have one name."""
+    tasks = [item if isinstance(item, Task) else Task.read(item) for item in items]
     for i, task in enumerate(tasks):
         for other in tasks[:i]:
             if other.name == task.name:

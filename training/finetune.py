@@ -68,7 +68,7 @@ def finetune(
     Parameters
     ----------
     zoo : a manifest, or its path
-    tasks : tasks, or paths of task files; None takes those of the manifest
+    tasks : tasks, or paths of task files, each with a name of its own; None takes those of the manifest
     recipe : full, last-layer or lora
     seeds : how many (0, 1, ...), or which. A seed decides the order of the examples, dropout and new weights; the examples stay
         the same
@@ -92,11 +92,11 @@ def finetune(
     """
     import pandas as pd
 
-    from features.tasks import Task
+    from features.tasks import read_tasks
     from features.zoo import Zoo
 
     zoo = zoo if isinstance(zoo, Zoo) else Zoo.read(zoo)
-    read = [task if isinstance(task, Task) else Task.read(task) for task in (tasks if tasks is not None else zoo.tasks)]
+    read = read_tasks(zoo.tasks if tasks is None else tasks)
     if not read:
         raise UserError("no task", where=zoo.name, remedy="name one with --task, or list tasks in the manifest")
     chosen = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
