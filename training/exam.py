@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from features.errors import UserError
 from training.measurement import metric_for
 from training.trainable import Recipe
 
@@ -26,7 +27,14 @@ class Exam:
 
     @classmethod
     def of(cls, task: Task, recipe: Recipe, metric: str) -> Exam:
+        """Raises UserError for a metric that the task does not have, and for early stopping with nothing left to train on."""
         train = drawn(task, "train", recipe.max_train_examples)
+        if recipe.early_stopping and len(train) < 2:
+            raise UserError(
+                f"1 example of {task.name} to train on, and early stopping holds one out",
+                where="early_stopping",
+                remedy="raise max_train_examples, or train without early stopping",
+            )
         test = drawn(task, "test", recipe.max_test_examples)
         content = {
             "kind": task.kind,

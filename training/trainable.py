@@ -25,8 +25,9 @@ class Recipe:
     weight_decay : of AdamW
     max_train_examples, max_test_examples : at most so many, drawn once per task and the same for every checkpoint; None: all
     max_length : tokens of prompt and answer, cut from the prompt's beginning; None: what the checkpoint takes
-    early_stopping : hold a tenth of the training examples out, stop after two epochs in a row without a lower loss on them, and
-        keep the best epoch's weights. Off by default: it makes outcomes depend on one more small sample
+    early_stopping : hold a tenth of the training examples (one at least, of two at least) out, stop after two epochs in a row
+        without a lower loss on them, and keep the best epoch's weights. Off by default: it makes outcomes depend on one more
+        small sample
     """
 
     name: str = "full"

@@ -44,7 +44,7 @@ def tune(
 
     Parameters
     ----------
-    rows : training examples, see `training.supervision`
+    rows : training examples, see `training.supervision`; early stopping needs two
     labels : number of labels of a new classification head; None trains the language-model head
     device : auto (CUDA where there is one), cpu or cuda
     on_step : called after each optimiser step

@@ -15,6 +15,7 @@ import torch
 
 from called import foretune_in
 from features.errors import CheckpointError, ManifestError, StoreError, UserError
+from features.extract import extract
 from features.model import load
 from features.rows import OUTCOME_COLUMNS
 from features.scoring import encode
@@ -22,7 +23,7 @@ from features.tasks import Task
 from features.zoo import Checkpoint, Zoo
 from training.finetune import finetune
 from training.outcomes import summary
-from training.supervision import IGNORED, collator, rows
+from training.supervision import IGNORED, collator, prompts, rows
 from training.trainable import Recipe, prepare
 from training.tuning import tune
 
@@ -271,6 +272,11 @@ def test_choices_that_are_no_fixed_labels_are_scored_by_likelihood_for_a_masked_
         ({"metric": "bleu"}, UserError, "use auto, accuracy"),
         ({"device": "tpu"}, UserError, "device: no device 'tpu'"),
         ({"tasks": []}, UserError, "no task"),
+        (
+            {"early_stopping": True, "max_train_examples": 1},
+            UserError,
+            "early_stopping: 1 example of films to train on, and early stopping holds one out; raise max_train_examples",
+        ),
         ({"tasks": ["nothing.yaml"]}, ManifestError, "nothing.yaml"),
     ],
 )
@@ -282,6 +288,28 @@ def test_a_mistake_is_named_before_any_work(
         finetune(zoo_of(models, "llama"), arguments.pop("tasks"), **arguments)
     assert says in str(caught.value)
     assert not (tmp_path / "o.db").exists()
+
+
+def test_two_tasks_of_one_name_are_refused_whether_read_or_not(models: Path, learnable: Path, tmp_path: Path) -> None:
+    path = learnable / "films.yaml"
+    for tasks in ([path, path], [Task.read(path), path], [Task.read(path)] * 2):
+        with pytest.raises(ManifestError, match=r"task: the name 'films' is taken by .*; give each task a name of its own"):
+            finetune(zoo_of(models, "llama"), tasks, store=tmp_path / "o.db", **QUICK)
+        with pytest.raises(ManifestError, match="task: the name 'films' is taken by"):
+            extract(zoo_of(models, "llama"), tasks, store=tmp_path / "f.db", progress=False)
+
+
+def test_two_examples_are_enough_for_early_stopping(models: Path, learnable: Path, tmp_path: Path) -> None:
+    few = {"max_train_examples": 2, "max_test_examples": 8, "early_stopping": True}
+    found = finetune(zoo_of(models, "bert"), [learnable / "films.yaml"], seeds=1, store=tmp_path / "o.db", **few, **QUICK)
+    assert found["outcome"].notna().all()
+
+
+@pytest.mark.parametrize("max_length", [1, 2, 3, 5, 9])
+def test_a_prompt_is_cut_to_its_first_token_and_its_end(max_length: int) -> None:
+    (row,) = prompts([[1, 2, 3, 4, 5]], [7], max_length)
+    assert row["labels"] == 7
+    assert row["input_ids"] == {1: [1], 2: [1, 5], 3: [1, 4, 5]}.get(max_length, [1, 2, 3, 4, 5])
 
 
 def test_a_store_that_is_no_store_is_named(models: Path, learnable: Path, tmp_path: Path) -> None:
