@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from features.errors import DataError, ForetuneError, ManifestError
+from features.prompting import render
 from features.tasks import Task
 
 ROWS = [
@@ -435,11 +437,56 @@ def test_a_folder_that_datasets_reads_serves_as_a_hub_data_set(tmp_path: Path, m
         "{{ [0] * 10000000000 }}",
         "{{ 9 ** 9999999 }}",
         "{% for i in range(10000000000) %}{% endfor %}",
+        "{{ 'a' | center(999999999) }}",
+        "{{ ['a', 'b'] | map('center', width=999999999) | join }}",
+        "{{ 'a'.center(999999999) }}",
+        "{{ 'a'.encode().ljust(999999999) }}",
+        "{{ ('a' | attr('rjust'))(999999999) }}",
+        "{{ '1'.zfill(999999999) }}",
+        "{{ '\t'.expandtabs(999999999) }}",
+        "{{ (1).to_bytes(999999999, 'big') }}",
+        "{{ ('a\n' * 100000) | indent(100000) }}",
+        "{{ [1] | batch(999999999, 'x') | list }}",
+        "{{ [1] | slice(999999999) | list }}",
+        "{{ [[[1, 2] * 1000]] | tojson(indent=1000000) }}",
+        "{{ 1.5 | round(999999999, 'ceil') }}",
+        "{{ ('a' * 100000).replace('a', 'b' * 100000) }}",
+        "{{ ('a' * 100000) | replace('a', 'b' * 100000) }}",
+        "{{ ('a' * 100000) | regex_replace('a', 'b' * 100000) }}",
+        "{{ range(100000) | join('b' * 100000) }}",
+        "{{ range(100000) | map('string') | join('b' * 100000) }}",
+        "{{ '{:999999999}'.format(1) }}",
+        "{{ '{:.{n}f}'.format(1.5, n=999999999) }}",
+        "{{ '{a:999999999}'.format_map({'a': 1}) }}",
+        "{{ '%999999999d' % 1 }}",
+        "{{ '%*d' % (999999999, 1) }}",
+        "{{ '%(a)999999999d' % {'a': 1} }}",
+        "{{ '%.999999999f' | format(1) }}",
+        "{{ '%*d' | format(999999999, 1) }}",
+        "{% for i in range(100000) %}{% for j in range(100000) %}{{ text }}{% endfor %}{% endfor %}",
     ],
 )
 def test_a_template_can_neither_reach_out_nor_eat_the_memory(tmp_path: Path, attack: str) -> None:
     write(tmp_path, ROWS, "films.csv")
     (tmp_path / "films.yaml").write_text(SMALL.replace("'{{text}}'", json.dumps(attack)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ForetuneError) as caught:
         Task.read(tmp_path / "films.yaml")
     assert "doc_to_text" in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ 'a' | center(5) }}|{{ '7'.zfill(3) }}|{{ 'a'.ljust(3) }}", "  a  |007|a  "),
+        ("{{ 'a\nb' | indent(2) }} {{ {'a': [1]} | tojson(indent=1) }}", 'a\n  b {\n "a": [\n  1\n ]\n}'),
+        ("{{ '%5.2f%%' % 1.234 }} {{ '%s and %s' | format('a', 'b') }} {{ '**%d**' % 5000000 }}", " 1.23% a and b **5000000**"),
+        ("{{ '{:>{n}}|{:,}'.format('a', 12345, n=3) }} {{ '{:,}'.format(12345678) }}", "  a|12,345 12,345,678"),
+        ("{{ 20000 * 30000 }} {{ 1234567890 | round(2) | int }} {{ [7, 1234567890].index(1234567890) }}", "600000000 1234567890 1"),
+        ("{{ ('word ' * 100000)[:9] | replace(' ', '_') }} {{ ['a', 'b'] | map('upper') | join(', ') }}", "word_word A, B"),
+        ("{{ ('word ' * 100000) | truncate(12) }} {{ 'ab' | regex_replace('b', 'c') }}", "word... ac"),
+    ],
+)  # fmt: skip
+def test_what_the_sandbox_bounds_works_at_the_size_of_a_prompt(template: str, text: str) -> None:
+    assert render(template, {}, where="doc_to_text") == text
