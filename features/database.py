@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 
 def connect(path: Path | str, *, timeout: float = 60.0) -> sqlite3.Connection:
@@ -33,3 +34,13 @@ def connect(path: Path | str, *, timeout: float = 60.0) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def sqlite_uri(file: Path) -> str:
+    """The URI of a SQLite file; what would end its path or be read otherwise, ? and %, is written as SQLAlchemy reads it back."""
+    return "sqlite:///" + str(file).replace("%", "%25").replace("?", "%3F")
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file that a tracking URI names; None for another kind of store."""
+    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])) if uri.startswith("sqlite:///") else None

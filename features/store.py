@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from features.database import connect
+from features.database import connect, sqlite_file
 from features.errors import StoreError
 from features.rows import Feature
 
@@ -187,5 +187,5 @@ def _unpacked(blob: bytes) -> dict[str, np.ndarray]:
 
 def default_path(environ: Mapping[str, str] = os.environ) -> Path:
     """`features.db` beside the MLflow store: its folder where MLFLOW_TRACKING_URI names a SQLite file, else `mlruns/` here."""
-    uri = environ.get("MLFLOW_TRACKING_URI", "")
-    return (Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path("mlruns")) / "features.db"
+    beside = sqlite_file(environ.get("MLFLOW_TRACKING_URI", ""))
+    return (beside.parent if beside is not None else Path("mlruns")) / "features.db"

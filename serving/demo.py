@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from features.database import sqlite_uri
 from features.errors import FailedError
 from serving.console import table
 
@@ -36,7 +37,7 @@ def demo(folder: Path) -> None:
     """
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{(folder / 'mlruns' / 'mlflow.db').resolve()}"
+    os.environ["MLFLOW_TRACKING_URI"] = sqlite_uri((folder / "mlruns" / "mlflow.db").resolve())
     with _inside(folder):
         _chapter("1. The default ranker: fitted on the tables that ship, judged on held-out checkpoints, registered in MLflow")
         if Path("mlruns/.champion").exists():

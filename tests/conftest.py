@@ -30,20 +30,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database without runs. Migrating one takes seconds, so it is done once, by whichever worker comes first."""
-    import fcntl
-
     from training.tracking.place import talking
 
     together = "PYTEST_XDIST_WORKER" in os.environ
     root = tmp_path_factory.getbasetemp().parent / "migrated" if together else tmp_path_factory.mktemp("migrated")
-    root.mkdir(exist_ok=True)
-    with (root / "lock").open("w") as lock, pytest.MonkeyPatch.context() as patch:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (root / "done").is_file():
-            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-            with talking(root) as client:
-                client.search_experiments()
-            (root / "done").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with talking(root) as client:
+            client.search_experiments()
     return root / "mlruns" / "mlflow.db"
 
 

@@ -2,11 +2,13 @@
 
 `MLFLOW_TRACKING_URI` wins; else the store is `<root>/mlruns/mlflow.db` with artifacts in `<root>/mlruns/artifacts`, root being
 the current folder. No `meta.yaml` is ever written into `mlruns/`: MLflow would take the folder for the file store that it has
-retired.
+retired. MLflow makes its schema in a hundred steps; a new SQLite file therefore appears whole or not at all, by whichever process
+comes first.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import threading
@@ -16,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from features.database import sqlite_file, sqlite_uri
 from features.errors import StoreError
 
 EXPERIMENT = "foretune"
@@ -39,7 +42,7 @@ def _root(root: Path | str | None) -> Path:
 
 def tracking_uri(root: Path | str | None = None) -> str:
     """The tracking URI in force: the environment's, else the SQLite database under `root` (default: the current folder)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_root(root) / 'mlruns' / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(_root(root) / "mlruns" / "mlflow.db")
 
 
 @contextmanager
@@ -58,9 +61,10 @@ def talking(root: Path | str | None = None) -> Iterator[Any]:
             where="MLFLOW_TRACKING_URI",
             remedy="use sqlite:///PATH/mlflow.db or http://HOST:PORT (mlflow migrate-filestore converts an old folder)",
         )
-    if uri.startswith("sqlite:///"):
+    file = sqlite_file(uri)
+    if file is not None:
         try:
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"the folder cannot be made: {error}", where=uri, remedy="set MLFLOW_TRACKING_URI") from None
     with warnings.catch_warnings():
@@ -71,13 +75,33 @@ def talking(root: Path | str | None = None) -> Iterator[Any]:
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
         try:
+            if file is not None:
+                _make_whole(file)
             _point(mlflow, uri)
             yield mlflow.MlflowClient(tracking_uri=uri)
         except (mlflow.MlflowException, SQLAlchemyError, OSError) as error:
             line = (str(error).strip() or repr(error)).splitlines()[0].replace(uri, _shown(uri))[:400]
-            raise StoreError(
-                line, where=f"MLflow at {_shown(uri)}", remedy="is the server up, the disk writable, MLFLOW_TRACKING_URI right?"
-            ) from error
+            remedy = "is the server up, the disk writable, MLFLOW_TRACKING_URI right?"
+            if file is not None and ("already exists" in line or "duplicate column" in line):
+                remedy = f"its tables were left half made: move {file} away"
+            raise StoreError(line, where=f"MLflow at {_shown(uri)}", remedy=remedy) from error
+
+
+def _make_whole(file: Path) -> None:
+    """Make MLflow's database unless it is there: under another name, by one process at a time, and renamed when it is whole."""
+    if file.exists() and file.stat().st_size:
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with file.with_name(f".{file.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if file.exists() and file.stat().st_size:
+            return
+        draft = file.with_name(f".{file.name}.new")
+        for left in file.parent.glob(f"{draft.name}*"):  # of one that was killed here, with SQLite's own files beside it
+            left.unlink()
+        SqlAlchemyStore(sqlite_uri(draft), str(file.parent / "artifacts")).engine.dispose()
+        os.replace(draft, file)
 
 
 def _point(mlflow: Any, uri: str) -> None:
@@ -107,8 +131,9 @@ def experiment(client: Any, root: Path | str | None = None) -> str:
         return str(found.experiment_id)
     uri = tracking_uri(root)
     place: str | None = None
-    if uri.startswith("sqlite:///"):
-        place = str(Path(uri.removeprefix("sqlite:///")).resolve().parent / "artifacts")
+    file = sqlite_file(uri)
+    if file is not None:
+        place = str(file.resolve().parent / "artifacts")
     elif not uri.startswith(("http://", "https://", "databricks")):
         place = str(_root(root) / "mlruns" / "artifacts")
     import mlflow
