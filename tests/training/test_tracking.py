@@ -225,13 +225,27 @@ def test_the_lease_keeps_a_second_holder_out_and_outlives_no_dead_process(mlflow
     import time
 
     with tracking.place.talking() as client:
-        client.set_registered_model_tag(tracking.RANKER, LEASE, f"{socket.gethostname()}:{gone.pid}:token@{time.time():.0f}")
+        client.set_registered_model_tag(tracking.RANKER, LEASE, f"{socket.gethostname()}:{gone.pid}:1:token@{time.time():.0f}")
     with tracking.lease():
         pass
     with tracking.place.talking() as client:
-        client.set_registered_model_tag(tracking.RANKER, LEASE, f"elsewhere:1:token@{time.time() - 4000:.0f}")
+        client.set_registered_model_tag(tracking.RANKER, LEASE, f"elsewhere:1:1:token@{time.time() - 4000:.0f}")
     with tracking.lease(seconds=3600):
         pass
+
+
+def test_the_lease_of_a_dead_process_whose_number_is_another_s_by_now_is_taken_over(mlflow_root: Path) -> None:
+    with tracking.lease(), tracking.place.talking() as client:
+        held = client.get_registered_model(tracking.RANKER).tags[LEASE]
+    host, pid, began, _ = held.split(":")
+    with tracking.place.talking() as client:
+        client.set_registered_model_tag(tracking.RANKER, LEASE, held)
+    with pytest.raises(FailedError, match="another retraining"), tracking.lease():
+        pass
+    with tracking.place.talking() as client:
+        client.set_registered_model_tag(tracking.RANKER, LEASE, f"{host}:{pid}:1{began}:0@{held.rsplit('@', 1)[1]}")
+    with tracking.lease() as token:
+        assert token
 
 
 def test_there_is_no_champion_before_one_is_made(mlflow_root: Path) -> None:

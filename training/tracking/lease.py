@@ -27,7 +27,7 @@ def lease(name: str = RANKER, *, seconds: float = 3600, root: Path | str | None 
     ------
     FailedError : somebody else holds it
     """
-    token = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
+    token = f"{socket.gethostname()}:{os.getpid()}:{_began(os.getpid())}:{uuid.uuid4().hex}"
     with talking(root) as client:
         ensure(client, name)
         held = client.get_registered_model(name).tags.get(LEASE, "")
@@ -54,7 +54,7 @@ def lease(name: str = RANKER, *, seconds: float = 3600, root: Path | str | None 
 def _stale(held: str, seconds: float) -> bool:
     try:
         holder, since = held.rsplit("@", 1)
-        host, pid, _ = holder.split(":")
+        host, pid, began, _ = holder.split(":")
         if time.time() - float(since) > seconds:
             return True
     except ValueError:
@@ -67,4 +67,13 @@ def _stale(held: str, seconds: float) -> bool:
         return True
     except (OSError, ValueError):
         return False
-    return False
+    return began != _began(int(pid))  # the number is another process's by now, as 1 is in every container
+
+
+def _began(pid: int) -> str:
+    """When a process of this machine began, in ticks since which boot; "" where the system does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{Path(f'/proc/{pid}/stat').read_text(encoding='utf-8', errors='replace').rpartition(')')[2].split()[19]}-{boot}"
+    except OSError:
+        return ""
