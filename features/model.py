@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from features.errors import CheckpointError
+from features.store import default_path
 from features.weights import prefetch, resolve, weight_files, weights_digest
 
 __all__ = ["Kind", "Model", "load", "n_parameters", "prefetch", "weights_digest"]
@@ -74,7 +75,7 @@ def load(
     dtype : "auto" is float32 on the CPU and bfloat16 on CUDA; or a torch dtype or its name
     kind : "causal", "seq2seq" or "masked"; None reads it from the configuration
     trust_remote_code, allow_pickle : off; each runs code that came with the checkpoint
-    cache : where a GGUF checkpoint is kept once it is converted; default ``mlruns/converted`` under the current folder
+    cache : where a GGUF checkpoint is kept once it is converted; default ``converted`` beside the MLflow store
 
     Raises CheckpointError, naming path and cause, for whatever is wrong with the checkpoint.
     """
@@ -90,8 +91,9 @@ def load(
     if gguf_file is not None:
         from features.gguf import converted
 
+        kept = Path(cache) if cache is not None else default_path().with_name("converted")
         with _quiet():
-            source = converted(folder / gguf_file, digest, Path(cache) if cache is not None else Path("mlruns") / "converted")
+            source = converted(folder / gguf_file, digest, kept)
     elif not (folder / "config.json").is_file():
         raise CheckpointError(
             "no config.json beside the weights", where=str(folder), remedy="give the folder that save_pretrained wrote"

@@ -318,11 +318,14 @@ def test_model_that_is_no_language_model_is_told(copy: Path) -> None:
         kind_of(ViTConfig(), where="somewhere")
 
 
-def test_gguf_checkpoint_scores_as_the_weights_it_was_made_from(models: Path, tmp_path: Path) -> None:
+def test_gguf_checkpoint_scores_as_the_weights_it_was_made_from(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from features.scoring import Scorer
 
     file = _write_gguf(models / "llama", tmp_path / "small.gguf")
-    first = load(file, device="cpu", cache=tmp_path / "converted")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")  # what is kept lies beside it
+    first = load(file, device="cpu")
     assert first.digest == weights_digest(file) == weights_digest(tmp_path, "small.gguf")
     again = load(tmp_path, gguf_file="small.gguf", device="cpu", cache=tmp_path / "converted")
     assert [p.name for p in (tmp_path / "converted").iterdir()] == [first.digest.removeprefix("sha256:")[:32]]
