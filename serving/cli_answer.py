@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from features.errors import UnknownNameError, UserError
+from features.writing import write_text
 from serving.cli_measure import complain, measured, record
 from serving.console import (
     DEVICE_OPTION,
@@ -126,8 +127,7 @@ def rank(
             snapshot.identity,
             getattr(snapshot.ranker, "card_", {}),
         )
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(page, encoding="utf-8")
+        write_text(html, page)
     emit(rankings[0] if len(rankings) == 1 else {"rankings": rankings}, as_json=as_json, text="\n\n".join(map(_show, rankings)))
     if not as_json:
         say(f"\nranked by {snapshot.name}, version {snapshot.version}" + "".join(f"; {p} written" for p in (out, html) if p))

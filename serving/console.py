@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from features.errors import DataError, UnknownNameError, UserError
+from features.writing import whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,18 +138,13 @@ def read_long(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """CSV or Parquet by suffix; whole or not at all (written beside, then renamed)."""
+    """CSV or Parquet by suffix, whole or not at all."""
     kind = suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with whole(path) as draft:
         if kind == ".parquet":
-            frame.to_parquet(partial, index=False)
+            frame.to_parquet(draft, index=False)
         else:
-            frame.to_csv(partial, index=False)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+            frame.to_csv(draft, index=False)
 
 
 def writable(path: Path, *, folder: bool = False) -> None:

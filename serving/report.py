@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import UserError
+from features.writing import write_text
 
 FORMATS = {".csv": "csv", ".json": "json", ".md": "markdown", ".html": "html"}
 COLUMNS = ["task", "rank", "checkpoint", "score", "low", "high", "p_best", "tied_with"]
@@ -155,5 +156,4 @@ def write(rankings: Sequence[Mapping[str, Any]], path: Path, fmt: str, pair_rows
         text = as_markdown(rankings)
     else:
         text = as_csv(pair_rows, ["model_a", "model_b", "winner", "probability", "task"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)

@@ -12,13 +12,13 @@ before the next begins, and the table is written again after each run: stop it w
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.errors import DataError, ForetuneError
+from features.writing import whole
 from training import reference
 
 if TYPE_CHECKING:
@@ -75,9 +75,8 @@ def measure(
             raise DataError(failed[0], where=run.name, remedy="a run is studied whole: mend or leave out that checkpoint")
         tables.append(join(told.rows, outcomes))
         name = f"{task}-{metric}.csv" if metric else f"{task}.csv"
-        draft = out / f".{name}.{os.getpid()}"
-        pd.concat(tables, ignore_index=True).to_csv(draft, index=False)
-        os.replace(draft, out / name)
+        with whole(out / name) as draft:
+            pd.concat(tables, ignore_index=True).to_csv(draft, index=False)
         mean = outcomes.groupby("checkpoint", sort=False)["outcome"].mean()
         print(f"{run.name}: {len(mean)} checkpoints, {mean.min():.3f} to {mean.max():.3f}", file=sys.stderr, flush=True)
     return pd.concat(tables, ignore_index=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from features.errors import DataError, ForetuneError, ManifestError
+from features.writing import whole, write_text
 from training import recipe as recipes
 from training.build import build
 
@@ -67,9 +67,7 @@ def tasks(data: Path, folder: Path, names: list[str] | None = None, *, source: P
             raise ManifestError(f"no reference task {name!r}", where="--task", remedy=f"see {source}")
         content = yaml.safe_load((source / f"{name}.yaml").read_text(encoding="utf-8"))
         content["data"] = str((data / content["data"]).resolve())
-        draft = folder / f".{name}.yaml.{os.getpid()}"  # another worker may be reading it
-        draft.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-        os.replace(draft, folder / f"{name}.yaml")
+        write_text(folder / f"{name}.yaml", yaml.safe_dump(content, sort_keys=False))  # another worker may be reading it
         read.append(Task.read(folder / f"{name}.yaml"))
     return read
 
@@ -179,9 +177,8 @@ def noise(out: Path) -> pd.DataFrame:
 
 
 def _write(frame: pd.DataFrame, path: Path) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    frame.to_csv(draft, index=False)
-    os.replace(draft, path)
+    with whole(path) as draft:
+        frame.to_csv(draft, index=False)
 
 
 @contextmanager

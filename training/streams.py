@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import DataError
+from features.writing import write_text
 from training import mixture, tokenizer
 from training.mixture import Loader
 from training.recipe import Recipe, Variant
@@ -50,11 +51,11 @@ class Streams:
             reference += [{"text": d[: plan.reference.characters], "corpus": name} for d in held[: plan.reference.documents]]
         text = folder / "text" / "reference.jsonl"
         if not text.exists():
-            write_whole(text, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in reference))
+            write_text(text, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in reference))
         saved = folder / "tokenizer.json"
         if not saved.exists():
             share = (piece for documents in training.values() for piece in _head(documents, plan.tokenizer.characters))
-            write_whole(saved, tokenizer.train(share, plan.tokenizer.vocabulary, plan.tokenizer.sentinels).to_str())
+            write_text(saved, tokenizer.train(share, plan.tokenizer.vocabulary, plan.tokenizer.sentinels).to_str())
         return cls(folder, root, digests, hashlib.sha256(saved.read_bytes()).hexdigest())
 
     def tokenizer(self) -> Any:
@@ -108,11 +109,3 @@ def _head(documents: list[str], characters: int) -> list[str]:
         taken.append(document[: characters - total])
         total += len(document)
     return taken
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from features.dynamics import pictures
+from features.writing import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,12 +72,12 @@ class Page:
                 text = text.replace(f"]({name}.png)", f"]({within}/{name}.png)")
             data = base64.b64encode(file.read_bytes()).decode()
             body = body.replace(f"<!--{name}-->", f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">')
-        path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        write_text(path, text.rstrip("\n") + "\n")
         if as_html:
             head = f'<meta charset="utf-8"><title>{html.escape(self.title)}</title><style>{_STYLE}</style>'
             body = f"<h1>{html.escape(self.title)}</h1>{body}"
             page = f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
-            path.with_suffix(".html").write_text(page, encoding="utf-8")
+            write_text(path.with_suffix(".html"), page)
             files.append(path.with_suffix(".html"))
         return files
 

@@ -19,6 +19,7 @@ from features.dynamics.rows import history_features
 from features.dynamics.trajectories import Trajectories, shared
 from features.errors import DataError
 from features.rows import FEATURE_COLUMNS
+from features.writing import whole
 from features.zoo import Checkpoint
 
 
@@ -50,7 +51,8 @@ def write(tasks: Sequence[Trajectories], folder: Path | str, *, detrend: Detrend
     )
     for name, frame in (("cartography", pd.concat(cartography)), ("courses", courses)):
         path = folder / f"{name}.csv"
-        frame.to_csv(path, index=False)
+        with whole(path) as draft:
+            frame.to_csv(draft, index=False)
         files.append(path)
     return files
 
@@ -73,7 +75,8 @@ def write_history(path: Path | str, folder: Path | str) -> list[Path]:
     files = page.write(folder / "report.md")
     table = pd.DataFrame([["", checkpoint.name, "", *(r.to_dict()[c] for c in FEATURE_COLUMNS[3:])] for r in rows])
     table.columns = pd.Index(FEATURE_COLUMNS)
-    table.to_csv(folder / "features.csv", index=False)
+    with whole(folder / "features.csv") as draft:
+        table.to_csv(draft, index=False)
     return [*files, folder / "features.csv"]
 
 

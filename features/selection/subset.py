@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from features.errors import DataError
+from features.writing import write_text
 
 FORMAT = "foretune-subset-1"
 
@@ -59,8 +60,7 @@ def save(path: Path | str, subsets: Sequence[TaskSubset], *, selector: str, budg
         "checkpoints": list(made_from),
         "tasks": [s.to_dict() for s in subsets],
     }
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_text(Path(path), json.dumps(document, indent=1) + "\n")
 
 
 def load(path: Path | str) -> list[TaskSubset]:
