@@ -8,11 +8,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-import threading
-import time
 from pathlib import Path
 
 from features.errors import ForetuneError
+from features.orphans import end_with
 from serving.console import finite
 from serving.jobs import Jobs
 from serving.settings import Settings
@@ -62,15 +61,9 @@ def measure(jobs: Jobs, job: str, settings: Settings, device: str) -> None:
     jobs.found(job, {"features": finite(good[keep].astype(object).to_dict("records")), "failed": failed})
 
 
-def _follow_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(3)
-
-
 def main() -> None:
     """Entry of the process; the last line on stderr is the job's error."""
-    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+    end_with(os.getppid())
     jobs, job = Jobs(Path(sys.argv[1])), sys.argv[2]
     try:
         measure(jobs, job, Settings.read(), os.environ.get("FORETUNE_DEVICE", "auto"))

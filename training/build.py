@@ -31,6 +31,8 @@ from typing import Any
 import yaml
 
 from features.errors import ForetuneError, ManifestError, StoreError
+from features.orphans import end_with
+from features.writing import write_text
 from training import recipe as recipes
 from training.recipe import Recipe, Variant
 from training.streams import Streams
@@ -135,7 +137,7 @@ def _each(arguments: list[Job], jobs: int, bar: Any) -> Iterator[tuple[int, Reco
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_set_threads, initargs=(threads,)
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(threads, os.getpid())
     ) as pool:
         pending = {pool.submit(_train, *one): one[3] for one in arguments}
         for future in as_completed(pending):
@@ -143,16 +145,32 @@ def _each(arguments: list[Job], jobs: int, bar: Any) -> Iterator[tuple[int, Reco
             yield pending[future], future.result()
 
 
-def _set_threads(threads: int) -> None:
+def _begin(threads: int, parent: int) -> None:
+    """What a worker does first: it takes its share of the cores, and ends when the build is killed."""
     import torch
 
+    end_with(parent)
     torch.set_num_threads(threads)
 
 
 def _train(
     plan: Recipe, streams: Streams, folder: Path, place: int, deadline: float | None, device: str, tick: Any = None
 ) -> Record | str | None:
-    """Train one variant to its end and write its record; None where time ran out first, a text where it failed."""
+    """Train one variant to its end and write its record; None where time ran out first, a text where it failed.
+
+    A worker of a build that was killed may be at the variant still, for a moment: nothing is touched before it is gone.
+    """
+    home = folder / "variants" / plan.runs()[place].name
+    home.mkdir(parents=True, exist_ok=True)
+    with _alone(home, wait=True):
+        if (home / "record.json").exists():  # it came to its end in that moment
+            return dict(json.loads((home / "record.json").read_text()))
+        return _train_alone(plan, streams, folder, place, deadline, device, tick)
+
+
+def _train_alone(
+    plan: Recipe, streams: Streams, folder: Path, place: int, deadline: float | None, device: str, tick: Any
+) -> Record | str | None:
     from training import tokenizer as tokenizers
     from training.pretrain import STATE, Progress, pretrain
 
@@ -160,7 +178,6 @@ def _train(
     home = folder / "variants" / run.name
     if deadline is not None and time.time() > deadline:
         return None
-    home.mkdir(parents=True, exist_ok=True)
     write_json(home / "run.json", {"fingerprint": _fingerprint(plan, streams, run, place)})
     seen: list[int] = []
 
@@ -283,22 +300,12 @@ def write_manifests(plan: Recipe, folder: Path) -> None:
 
 def write_yaml(path: Path, content: Any) -> None:
     """Write YAML atomically."""
-    _replace(path, yaml.safe_dump(content, sort_keys=False, width=140))
+    write_text(path, yaml.safe_dump(content, sort_keys=False, width=140))
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically."""
-    _replace(path, json.dumps(content, indent=1))
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    write_text(path, json.dumps(content, indent=1))
 
 
 @contextmanager

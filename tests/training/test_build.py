@@ -122,6 +122,26 @@ def test_killed_and_resumed_a_build_ends_in_the_same_bits(home: Path, whole: Pat
     assert len(digests(out)) == 6
 
 
+def test_a_killed_build_of_two_jobs_leaves_no_worker_at_work_and_is_gone_on_with_at_once(home: Path, whole: Path):
+    out = home / "killed-jobs"
+    command = [sys.executable, "-m", "serving.cli", "zoo", "build", str(home / "three.yaml"), "-o", str(out), "--jobs", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "MLFLOW_TRACKING_URI": "sqlite:////nowhere/no.db"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    give_up = time.monotonic() + 200
+    while process.poll() is None and not list(out.glob("variants/*/state.safetensors")):
+        assert time.monotonic() < give_up
+        time.sleep(0.002)
+    workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert build(home / "three.yaml", out, progress=False, device="cpu").finished == ["clm", "tagged", "short"]
+    assert digests(out) == digests(whole)
+    assert len(workers) >= 2
+    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_text() for pid in workers):
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+
+
 def test_a_time_budget_stops_between_steps_and_the_next_call_ends_the_work(home: Path, whole: Path):
     out, seen = home / "budget", []
     report = build(home / "three.yaml", out, time_budget=0, progress=False, device="cpu")
