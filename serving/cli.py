@@ -17,6 +17,8 @@ import typer
 
 from features.errors import ForetuneError
 
+INTERRUPTED = 130  # exit code
+
 app = typer.Typer(
     name="foretune",
     help="Which of these pre-trained checkpoints will be best after fine-tuning on my task? Answered before anyone pays for it.",
@@ -77,8 +79,14 @@ _assemble()
 def main() -> None:
     """Run the command line; the exit code tells the user's mistakes (2) from failures (1)."""
     shown = os.environ.get("FORETUNE_TRACEBACK", "") not in ("", "0") or "--traceback" in sys.argv
+    if sys.stderr is None:  # closed by who called: messages would go where the results go
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 as long as the process lives
     try:
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # Typer makes a Ctrl-C this
+            print("foretune: interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
+        raise
     except ForetuneError as error:
         if shown:
             raise
@@ -87,9 +95,6 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("foretune: interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
-        sys.exit(130)
     except OSError as error:
         if shown:
             raise

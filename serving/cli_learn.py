@@ -120,9 +120,13 @@ def retrain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Give the alias champion back to the version before.")] = False,
     name: Annotated[str, typer.Option("--name", help="Name in the MLflow registry.")] = "foretune-ranker",
-    margin: Annotated[float | None, typer.Option("--margin", min=0, help="Accuracy that the challenger must win by.")] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option("--margin", help="Accuracy that it must win by, from 0 to below 1 (default: 0.01)."),
+    ] = None,
     confidence: Annotated[
-        float | None, typer.Option("--confidence", min=0, max=1, help="Probability with which it must be the better one.")
+        float | None,
+        typer.Option("--confidence", help="Probability with which it must be the better, above 0 and below 1 (default: 0.9)."),
     ] = None,
     as_json: JSON_OPTION = False,
 ) -> None:

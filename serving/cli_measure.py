@@ -228,7 +228,7 @@ def finetune(
 
 def zoo_build(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A zoo recipe (YAML), or a shipped one: demo, pilot, reference.")
+        str, typer.Argument(metavar="RECIPE", help="A zoo recipe (YAML), or a shipped one: demo, free, pilot, reference.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the checkpoints and their zoo.yaml go.")],
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Variants trained at the same time.")] = 1,

@@ -45,7 +45,8 @@ def outcomes_import(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Outcome rows (CSV or Parquet): checkpoint, task, outcome; recipe, seed, metric, ... if known."
+            metavar="FILE",
+            help="Outcome rows (CSV, Parquet, JSONL): checkpoint, task, outcome; recipe, seed, ... if known.",
         ),
     ],
     as_json: JSON_OPTION = False,

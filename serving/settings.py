@@ -6,7 +6,7 @@ variable                    meaning                                             
 FORETUNE_ROOT               folder that holds ``mlruns/``: MLflow, features, jobs                       the current folder
 FORETUNE_ZOO                manifest of the checkpoints that may be asked for and measured              none
 FORETUNE_TASKS              task files beside those of the zoo, separated like PATH                             none
-FORETUNE_TABLE              comparison table, or name of a reference table, that the service knows      ``zeng2025``
+FORETUNE_TABLE              comparison table, or name of a reference table, that the service knows      ``zeng2025`` (a zoo: none)
 FORETUNE_STORE              feature store                                                               beside MLflow's store
 FORETUNE_RANKER             folder of a saved ranker, for while there is no champion                    baked in, or default
 FORETUNE_RANKER_NAME        name in the MLflow registry                                                 ``foretune-ranker``

@@ -313,3 +313,25 @@ def test_what_is_unexpected_is_one_line_and_exit_code_1(run: Foretune, monkeypat
     monkeypatch.setenv("FORETUNE_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         run("rank", "t.csv", "-o", "x.csv")
+
+
+def test_results_alone_go_to_stdout_even_where_stderr_is_closed(tmp_path: Path) -> None:
+    said = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m serving.cli evaluate absent.csv --json 2>&-"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (said.returncode, said.stdout) == (2, "")
+
+
+def test_an_interrupted_command_says_that_it_can_be_gone_on_with(run: Foretune, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(out: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("serving.demo.demo", interrupted)
+    code, said, told = run("demo")
+    assert (code, said) == (130, "")
+    assert "interrupted; what was finished is kept, run the same command to go on" in told
