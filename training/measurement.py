@@ -1,7 +1,7 @@
 """The outcome of one fine-tuned checkpoint: its figures on the task's test examples. Each is higher for better.
 
     accuracy            share of examples whose gold choice has the highest log-likelihood (of lm-evaluation-harness, `acc`)
-    accuracy_norm       the same by log-likelihood per byte of the choice (`acc_norm`)
+    accuracy_norm       the same by log-likelihood per byte of the choice (`acc_bytes`)
     gold_probability    mean probability of the gold choice among the choices
     exact_match         generation: share of examples where greedy decoding would produce one of the accepted answers, token for
                         token

@@ -61,9 +61,9 @@ def prepare(module: Any, recipe: str, *, kind: str, name: str, classifier: bool 
     """`module` with exactly the weights of `recipe` requiring gradients.
 
     full : every weight
-    last-layer : the last transformer block (of the decoder, where there are two stacks), what follows it (final norm, pooler),
-        and the head. A head that shares its weights with the input embedding gets a copy of its own, so that the embedding stays
-        frozen.
+    last-layer : the last transformer block (of the decoder, where there are two stacks), what is computed after it (final norm,
+        pooler), and the head. A head that shares its weights with the input embedding gets a copy of its own, so that the
+        embedding stays frozen.
     lora : adapters of rank 8 on every linear layer (Hu et al. 2021, arXiv 2106.09685), all else frozen; a new classification head
         is trained whole. The adapters' initial values come from torch's generator.
 
@@ -89,18 +89,48 @@ def _last_layer(module: Any, name: str) -> Any:
         raise CheckpointError("no list of transformer blocks was found", where=name, remedy="use --recipe full or lora")
     module.requires_grad_(False)
     _untie(module)
-    parent = module
-    for step in path.split("."):
-        children = list(parent.named_children())
-        position = [child for child, _ in children].index(step)
-        for _, child in children[position + 1 :]:
-            child.requires_grad_(True)
-        parent = children[position][1]
-    parent[-1].requires_grad_(True)
+    last = module.get_submodule(path)[-1]
+    for later in _computed_after(last, module, name):
+        later.requires_grad_(True)
+    last.requires_grad_(True)
     head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
     if head is not None:
         head.requires_grad_(True)
     return module
+
+
+def _computed_after(block: Any, module: Any, name: str) -> list[Any]:
+    """The modules that a forward pass comes to after `block` and not before: the order in which a class names its parts is not
+    that in which it uses them (OPT's final norm is named before its blocks, BART's first norm after them).
+    """
+    import torch
+
+    called: dict[Any, int] = {}
+
+    def note(part: Any, *_: Any) -> None:
+        called.setdefault(part, len(called))
+
+    hooks = [part.register_forward_hook(note) for part in module.modules()]
+    before = module.training
+    inputs = {"input_ids": torch.zeros((1, 2), dtype=torch.long, device=next(module.parameters()).device)}
+    if module.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = inputs["input_ids"]
+    try:
+        with torch.no_grad():
+            module.eval()(**inputs)
+    except Exception as error:
+        line = (str(error).splitlines() or [""])[0][:200]
+        raise CheckpointError(
+            f"its order of computation cannot be seen ({type(error).__name__}: {line})",
+            where=name,
+            remedy="use --recipe full or lora",
+        ) from error
+    finally:
+        module.train(before)
+        for hook in hooks:
+            hook.remove()
+    holds = {m for m in called if any(part is block for part in m.modules())}  # the block itself, and what it is part of
+    return [m for m, place in called.items() if place > called[block] and m not in holds]
 
 
 def _blocks(module: Any) -> str | None:
@@ -139,8 +169,8 @@ def _untie(module: Any) -> None:
     head: Any = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
     embedding: Any = module.get_input_embeddings()
     if head is not None and head.weight is embedding.weight:
+        # The configuration keeps saying that they are tied: some architectures scale what they give such a head.
         head.weight = Parameter(embedding.weight.detach().clone())
-        module.config.tie_word_embeddings = False
 
 
 def _lora(module: Any, kind: str, name: str, classifier: bool) -> Any:

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,6 +112,56 @@ def test_a_recipe_trains_its_weights_and_no_others(models: Path, name: str, reci
     if recipe == "lora":
         assert trained
         assert all("lora_" in n for n in trained)
+
+
+def small(kind: str) -> tuple[Any, str]:
+    """A random model of an architecture that names its parts in another order than it uses them, or scales a tied head."""
+    import transformers as t
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 32}
+    if kind == "opt":
+        config = t.OPTConfig(**sizes, ffn_dim=32, word_embed_proj_dim=8, max_position_embeddings=32)
+        return t.OPTForCausalLM(config), "causal"
+    if kind == "bart":
+        sides = {f"{side}_{what}": 2 for side in ("encoder", "decoder") for what in ("layers", "attention_heads")}
+        config = t.BartConfig(vocab_size=50, d_model=16, max_position_embeddings=32, **sides)
+        return t.BartForConditionalGeneration(config), "seq2seq"
+    if kind == "deberta":
+        relative = {"relative_attention": True, "position_buckets": 4, "conv_kernel_size": 3}
+        return t.DebertaV2ForMaskedLM(t.DebertaV2Config(**sizes, **relative, max_position_embeddings=32)), "masked"
+    config = t.SwitchTransformersConfig(vocab_size=50, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, num_experts=2)
+    return t.SwitchTransformersForConditionalGeneration(config), "seq2seq"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "trained", "frozen"),
+    [
+        ("opt", ["final_layer_norm", "project_out"], ["project_in", "embed_positions"]),
+        ("bart", [], ["layernorm_embedding", "embed_positions"]),
+        ("deberta", ["cls.predictions"], ["rel_embeddings", "encoder.LayerNorm", "encoder.conv"]),
+        ("switch", ["decoder.final_layer_norm"], ["encoder.final_layer_norm"]),
+    ],
+)
+def test_the_last_layer_is_what_is_computed_last_and_begins_as_the_model_that_it_was(
+    architecture: str, trained: list[str], frozen: list[str]
+) -> None:
+    module, kind = small(architecture)
+    module.eval()
+    inputs = {"input_ids": torch.tensor([[5, 6, 7]])} | (
+        {"decoder_input_ids": torch.tensor([[8, 9]])} if kind == "seq2seq" else {}
+    )
+    with torch.no_grad():
+        before = module(**inputs).logits
+    prepared = prepare(module, "last-layer", kind=kind, name=architecture)
+    needs = {name: p.requires_grad for name, p in prepared.named_parameters()}
+    for part in trained:
+        assert any(part in name for name in needs)
+        assert all(needs[name] for name in needs if part in name and "layers." not in name), part
+    for part in frozen:
+        assert not any(needs[name] for name in needs if part in name and "layers.1." not in name and "layer.1." not in name), part
+    with torch.no_grad():
+        torch.testing.assert_close(prepared(**inputs).logits, before)
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_checkpoint_as_it_was(models: Path, learnable: Path) -> None:
