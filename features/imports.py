@@ -197,7 +197,11 @@ def read_samples(file: Path) -> list[Sample]:
             identity, responses, target = sample["doc_id"], sample["filtered_resps"], str(sample["target"])
             if not isinstance(identity, int | str):
                 raise TypeError(f"doc_id is {kind_of(identity)}")
-            texts = [arguments["arg_1"] for arguments in sample["arguments"].values()]
+            contexts, texts = ([arguments[key] for arguments in sample["arguments"].values()] for key in ("arg_0", "arg_1"))
+            choices = len(texts) // 2
+            alone = [str(text).strip() for text in texts]
+            if alone[:choices] == alone[choices:] and not any(contexts[choices:]):  # acc_mutual_info asks for them alone, too
+                texts, responses = texts[:choices], responses[:choices]
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"not a sample: {error!r}", where=where, remedy="name a samples_*.jsonl that the harness wrote"

@@ -54,9 +54,9 @@ def from_lm_eval(folder: Path | str) -> dict[str, Trajectories]:
     """The multiple-choice samples of several checkpoints, one `Trajectories` for each task.
 
     A checkpoint is a model with its revision, as the `results_*.json` beside the samples says; its step is the number that the
-    revision (step1000), else the model's name (checkpoint-500), ends with, else its place in the order of names. Where a
-    checkpoint was evaluated on a task several times the latest counts. Raises DataError where fewer than two checkpoints are
-    left, or where checkpoints of a task have not the same examples.
+    revision (step1000), else the model's name (checkpoint-500), ends with; where none has a number, its place in the order of
+    names. Where a checkpoint was evaluated on a task several times the latest counts. Raises DataError where fewer than two
+    checkpoints are left, where some of a task have a step and others have none (a final `main`), or not the same examples.
     """
     latest: dict[str, dict[str, tuple[str, Path]]] = {}
     for file in sorted(Path(folder).rglob("samples_*.jsonl")):
@@ -83,8 +83,15 @@ def from_lm_eval(folder: Path | str) -> dict[str, Trajectories]:
 
 def _joined(task: str, kept: Mapping[str, Mapping[str, Sample]], where: str) -> Trajectories:
     numbers = {name: re.search(r"(\d+)$", name) for name in kept}
+    without = [name for name, number in numbers.items() if number is None]
+    if 0 < len(without) < len(kept):
+        raise DataError(
+            f"{without[0]} has no step, where {next(name for name in kept if numbers[name])} has one",
+            where=f"{where}: {task}",
+            remedy="evaluate it as revision=stepN, or move its files away",
+        )
     names = sorted(kept, key=lambda name: (int(m[1]) if (m := numbers[name]) else 0, name))
-    steps = [int(m[1]) if all(numbers.values()) and (m := numbers[name]) else place for place, name in enumerate(names)]
+    steps = [int(m[1]) if (m := numbers[name]) else place for place, name in enumerate(names)]
     examples = list(kept[names[0]])
     for name in names:
         if set(kept[name]) != set(examples):

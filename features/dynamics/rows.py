@@ -88,8 +88,9 @@ def course_rows(checkpoint: Checkpoint, run: Sequence[Checkpoint], known: Known)
     `confidence` and `variability` are the means over examples of dataset cartography's coordinates. None for a task on which
     fewer than three checkpoints of the run were measured up to here.
     """
-    members = {place(c): c for c in (*run, checkpoint) if c.step is not None and c.step <= _step(checkpoint)}
-    until = sorted(members.values(), key=_step)
+    # By step, which no two of a run share: the checkpoint may lie elsewhere than the member of the run that it is.
+    members = {_step(c): c for c in (*run, checkpoint) if c.step is not None and c.step <= _step(checkpoint)}
+    until = [members[step] for step in sorted(members)]
     rows: list[Feature] = []
     for task in known.tasks:
         steps, nll, probability = [], [], []

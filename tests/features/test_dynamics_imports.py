@@ -49,6 +49,19 @@ def test_samples_of_several_revisions_are_a_trajectory(tmp_path: Path) -> None:
         from_lm_eval(tmp_path)
 
 
+def test_a_final_checkpoint_without_a_step_is_not_taken_for_the_first(tmp_path: Path) -> None:
+    for revision, date in (
+        ("step1", "2026-01-02T00-00-01.5"),
+        ("step2", "2026-01-02T00-00-02.5"),
+        ("main", "2026-01-02T00-00-03.5"),
+    ):
+        harness(tmp_path, revision, date, [[-1.0, -2.0]], [0])
+    results = tmp_path / "results_2026-01-02T00-00-03.5.json"
+    results.write_text(results.read_text().replace("pythia-70m", "pythia-small"))
+    with pytest.raises(DataError, match="pythia-small has no step, where pythia-70m@step1 has one"):
+        from_lm_eval(tmp_path)
+
+
 def test_a_results_file_that_is_missing_is_named(tmp_path: Path) -> None:
     harness(tmp_path, "step1", "2026-01-02T00-00-01.5", [[-1.0, -2.0]], [0])
     with pytest.raises(DataError, match="two checkpoints"):

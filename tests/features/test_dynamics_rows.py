@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -167,9 +169,15 @@ def test_a_final_checkpoint_finds_its_run_in_another_manifest_and_joins_with_out
     wide = widen(rows).set_index("checkpoint")
     assert set(wide.index) == {"a", "b"}
     assert wide["dynamics_slope"].notna().all()
+    # A final checkpoint that was copied out of the run is the same member of it.
+    content = yaml.safe_load((run / "zoo.yaml").read_text())
+    for entry in content["checkpoints"]:
+        shutil.copytree(run / entry["model"], tmp_path / entry["name"])
+        entry["model"] = str(tmp_path / entry["name"])
+    (tmp_path / "copied.yaml").write_text(yaml.safe_dump({**content, "tasks": [str(run / "words.yaml")]}))
+    copied = Zoo.read(tmp_path / "copied.yaml")
+    pd.testing.assert_frame_equal(table(copied, resolve_tasks(copied), store=tmp_path / "f.db", along=[along]), rows)
     outcomes = [{"zoo": "zoo", "checkpoint": c, "task": "words", "outcome": o} for c, o in (("a", 0.5), ("b", 0.7))]
-    import pandas as pd
-
     joined = join(rows, pd.DataFrame(outcomes))
     assert {"dynamics_level", "dynamics_peak_step"} <= set(joined.columns)
 

@@ -63,6 +63,19 @@ def test_metrics_take_our_names_where_they_mean_the_same(tmp_path: Path) -> None
     assert found.loc[("wiki", "lm_eval_bits_per_byte"), "direction"] == -1
 
 
+def test_what_was_asked_for_mutual_information_is_no_choice(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    samples(tmp_path, [[-1.0, -3.0, -0.5, -4.0]], ["0"])
+    (written,) = tmp_path.glob("samples_*.jsonl")
+    sample = json.loads(written.read_text())
+    for j in (2, 3):
+        sample["arguments"][f"gen_args_{j}"] = {"arg_0": "", "arg_1": f"choice {j - 2}"}
+    written.write_text(json.dumps(sample))
+    found = lm_eval(file).set_index(["task", "name"]).value
+    assert found["arc", "kshot_margin"] == pytest.approx(2.0)
+    assert found["arc", "kshot_prob"] == pytest.approx(1 / (1 + np.exp(-2)))
+
+
 @pytest.mark.parametrize("targets", [["0", "1"], ["choice 0", " choice 1"]])
 def test_samples_give_likelihood_margin_and_probability(tmp_path: Path, targets: list[str]) -> None:
     file = write(tmp_path)
