@@ -48,7 +48,8 @@ def choose(tasks: Sequence[Trajectories], budget: int, *, selector: str = "krigi
     """Choose `budget` examples over all tasks, by what each adds to the mean over tasks.
 
     Weights are within a task and sum to 1 there, so that a feature measured on the subset is a weighted mean. A task that the
-    budget leaves without an example is left out of the file, and its features are then measured in full.
+    budget leaves without an example is left out of the file, and its features are then measured in full. Probabilities are known
+    of one task alone: a draw over several says nothing of the order within each.
     """
     losses, owner, strata = side_by_side(tasks)
     subset = select(selector, losses, budget, tasks=owner, strata=strata, seed=seed)
@@ -65,7 +66,7 @@ def choose(tasks: Sequence[Trajectories], budget: int, *, selector: str = "krigi
                     task.task,
                     tuple(task.examples[i - start] for i in subset.index[inside]),
                     tuple(float(w) for w in own / own.sum()),
-                    tuple(None if np.isnan(p) else float(p) for p in subset.probabilities[inside]),
+                    tuple(None if np.isnan(p) or len(tasks) > 1 else float(p) for p in subset.probabilities[inside]),
                 )
             )
         start += len(task.examples)

@@ -87,13 +87,14 @@ def lure(losses: np.ndarray, probabilities: np.ndarray, size: int) -> Estimate:
 def pure(losses: np.ndarray, probabilities: np.ndarray, size: int) -> Estimate:
     """Plain unbiased risk estimator: mean of a_m = loss_m/(N q_m) + (losses seen before m)/N.
 
-    The a_m are uncorrelated with the benchmark's mean as expectation, so their spread gives the standard error.
+    The a_m are uncorrelated with the benchmark's mean as expectation, so their spread gives the standard error. Even where all
+    examples are drawn the estimate depends on their order, and has one.
     """
     losses = _checked(losses, size)
     q = _probabilities(probabilities, losses)
     terms = losses / (size * q) + np.concatenate([[0.0], np.cumsum(losses)[:-1]]) / size
     error = float(np.sqrt(terms.var(ddof=1) / len(terms))) if len(terms) > 1 else float("nan")
-    return Estimate(float(terms.mean()), 0.0 if len(terms) == size else error)
+    return Estimate(float(terms.mean()), error)
 
 
 def _probabilities(probabilities: np.ndarray, losses: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import DataError, UnknownNameError
-from features.selection.estimators import lure, lure_weights, plain, pure, pure_weights, weighted
+from features.selection.estimators import Estimate, lure, lure_weights, plain, pure, pure_weights, weighted
 from features.selection.selectors import SELECTORS, select
 from features.selection.study import against_random
 from features.selection.subset import TaskSubset, load, save
@@ -73,6 +73,13 @@ def test_standard_errors_cover_the_truth_about_as_often_as_they_promise(name: st
         found = estimator(fresh[subset.index], subset.probabilities, 80)
         inside += abs(found.value - fresh.mean()) < 1.96 * found.stderr
     assert 0.88 < inside / 600 <= 1
+
+
+def test_pure_is_not_exact_even_where_all_examples_are_drawn() -> None:
+    found = pure(np.array([0.0, 1.0]), np.array([0.5, 1.0]), 2)
+    assert found.value == 0.25
+    assert found.stderr == pytest.approx(0.25)
+    assert lure(np.array([0.0, 1.0]), np.array([0.5, 1.0]), 2) == Estimate(0.5, 0.0)
 
 
 def test_weights_by_hand() -> None:
