@@ -83,10 +83,11 @@ def main() -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 as long as the process lives
     try:
         app()
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # Typer makes a Ctrl-C this
-            print("foretune: interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
-        raise
+    except (SystemExit, KeyboardInterrupt) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:  # which is what Typer makes of a Ctrl-C
+            raise
+        print("foretune: interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except ForetuneError as error:
         if shown:
             raise

@@ -20,6 +20,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -150,6 +151,7 @@ def _begin(threads: int, parent: int) -> None:
     import torch
 
     end_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker too: it shall not go on with the next variant
     torch.set_num_threads(threads)
 
 
@@ -163,7 +165,7 @@ def _train(
     home = folder / "variants" / plan.runs()[place].name
     home.mkdir(parents=True, exist_ok=True)
     with _alone(home, wait=True):
-        if (home / "record.json").exists():  # it came to its end in that moment
+        if _finished(plan, streams, folder, plan.runs()[place], place):  # it came to its end in that moment
             return dict(json.loads((home / "record.json").read_text()))
         return _train_alone(plan, streams, folder, place, deadline, device, tick)
 

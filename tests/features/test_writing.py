@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,22 @@ def test_what_fails_half_way_leaves_the_file_as_it_was_and_nothing_beside_it(tmp
     with pytest.raises(UnicodeEncodeError), whole(tmp_path / "new" / "r.csv") as draft:
         draft.write_text("half of \ud800", encoding="utf-8")
     assert [(file.name, file.read_text()) for file in (tmp_path / "new").iterdir()] == [("r.csv", "before")]
+
+
+def test_a_link_keeps_pointing_and_a_pipe_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "kept" / "r.csv")
+    for text in ("first", "second"):
+        write_text(tmp_path / "link.csv", text)
+        assert (tmp_path / "link.csv").is_symlink()
+        assert (tmp_path / "kept" / "r.csv").read_text() == text
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE, text=True)
+    write_text(tmp_path / "pipe", "through")
+    assert reader.communicate()[0] == "through"
+    assert (tmp_path / "pipe").is_fifo()
+    with whole(Path("/dev/null")) as target:
+        assert target == Path("/dev/null")
 
 
 def test_a_ranking_that_the_disk_cannot_take_leaves_the_earlier_one(tmp_path: Path) -> None:
