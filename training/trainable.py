@@ -89,27 +89,28 @@ def _last_layer(module: Any, name: str) -> Any:
         raise CheckpointError("no list of transformer blocks was found", where=name, remedy="use --recipe full or lora")
     module.requires_grad_(False)
     _untie(module)
-    last = module.get_submodule(path)[-1]
-    for later in _computed_after(last, module, name):
-        later.requires_grad_(True)
-    last.requires_grad_(True)
+    for part in [module.get_submodule(path)[-1], *_computed_after(path, module, name)]:
+        part.requires_grad_(True)
     head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
     if head is not None:
         head.requires_grad_(True)
     return module
 
 
-def _computed_after(block: Any, module: Any, name: str) -> list[Any]:
-    """The modules that a forward pass comes to after `block` and not before: the order in which a class names its parts is not
-    that in which it uses them (OPT's final norm is named before its blocks, BART's first norm after them).
+def _computed_after(path: str, module: Any, name: str) -> list[Any]:
+    """The modules that a forward pass comes to after the last of the blocks at `path`, and not before: the order in which a class
+    names its parts is not that in which it uses them (OPT's final norm is named before its blocks, BART's first norm after them).
     """
     import torch
 
-    called: dict[Any, int] = {}
+    called: list[Any] = []
 
     def note(part: Any, *_: Any) -> None:
-        called.setdefault(part, len(called))
+        if part not in seen:
+            seen.add(part)
+            called.append(part)
 
+    seen: set[Any] = set()
     hooks = [part.register_forward_hook(note) for part in module.modules()]
     before = module.training
     inputs = {"input_ids": torch.zeros((1, 2), dtype=torch.long, device=next(module.parameters()).device)}
@@ -118,6 +119,7 @@ def _computed_after(block: Any, module: Any, name: str) -> list[Any]:
     try:
         with torch.no_grad():
             module.eval()(**inputs)
+        after = called[called.index(module.get_submodule(path)[-1]) + 1 :]
     except Exception as error:
         line = (str(error).splitlines() or [""])[0][:200]
         raise CheckpointError(
@@ -129,8 +131,9 @@ def _computed_after(block: Any, module: Any, name: str) -> list[Any]:
         module.train(before)
         for hook in hooks:
             hook.remove()
-    holds = {m for m in called if any(part is block for part in m.modules())}  # the block itself, and what it is part of
-    return [m for m, place in called.items() if place > called[block] and m not in holds]
+    steps = path.split(".")
+    around = [module.get_submodule(".".join(steps[:n])) for n in range(len(steps))]  # what the blocks are part of ends after them
+    return [part for part in after if all(part is not outer for outer in around)]
 
 
 def _blocks(module: Any) -> str | None:
