@@ -18,6 +18,13 @@ def first_row(mask: np.ndarray) -> str:
     return f"row {int(np.flatnonzero(mask)[0]) + 1}"
 
 
+def check_names(columns: pd.Index, where: str) -> None:
+    """Raises DataError where a column stands there twice."""
+    if not columns.is_unique:
+        twice = str(columns[columns.duplicated()][0])
+        raise DataError(f"column {twice!r} stands there twice", where=where, remedy="rename or remove one of them")
+
+
 def is_empty(value: Any) -> bool:
     """Whether a cell has no value: None, NaN, NaT or NA."""
     return value is None or value is pd.NA or bool(value != value)
@@ -78,7 +85,7 @@ def as_feature(values: pd.Series, where: str, column: str) -> pd.Series:
     ------
     DataError : an infinite number, a cell that holds several values
     """
-    several = np.array([not pd.api.types.is_scalar(v) for v in values], bool)
+    several = np.array([not pd.api.types.is_scalar(v) for v in values], bool) if values.dtype == object else np.zeros(0, bool)
     if several.any():
         raise DataError(
             "holds several values",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from features.errors import DataError
-from ranker.cells import as_feature
+from ranker.cells import as_feature, check_names, is_empty
 from ranker.pairs import Floats, Ints, codes
 
 
@@ -21,9 +21,7 @@ def frame(X: pd.DataFrame | Floats, names: Sequence[str] | None = None) -> pd.Da
     DataError : no table, a column that stands there twice, columns that are not those of `names`
     """
     if isinstance(X, pd.DataFrame):
-        if not X.columns.is_unique:
-            twice = X.columns[X.columns.duplicated()][0]
-            raise DataError(f"column {str(twice)!r} stands there twice", where="X", remedy="rename or remove one of them")
+        check_names(X.columns, "X")
         return X
     values = np.asarray(X)
     if values.ndim != 2:
@@ -56,7 +54,7 @@ def vector(values: Any, n: int, name: str) -> Floats:
 def labels(values: Any, n: int, name: str) -> list[str]:
     if values is None:
         return [""] * n
-    out = ["" if pd.isna(v) else str(v) for v in np.asarray(values, dtype=object).ravel()]
+    out = ["" if is_empty(v) else str(v) for v in np.asarray(values, dtype=object).ravel()]
     if len(out) != n:
         raise DataError(f"{len(out)} values for {n} rows", where=name, remedy="give one per row of X")
     return out

@@ -16,7 +16,7 @@ import pandas as pd
 
 from features.errors import DataError
 from ranker.cells import LARGEST as LARGEST  # part of the table's contract, for those who make outcomes
-from ranker.cells import as_feature, as_names, as_numbers, as_text, first_row
+from ranker.cells import as_feature, as_names, as_numbers, as_text, check_names, first_row
 from ranker.files import load_frame, numbers_in
 
 KEYS = ("task", "checkpoint", "outcome")
@@ -52,9 +52,7 @@ def check(df: pd.DataFrame, where: str = "table") -> pd.DataFrame:
             where=where,
             remedy="a comparison table has the columns task, checkpoint, outcome and one per feature",
         )
-    if not df.columns.is_unique:
-        twice = df.columns[df.columns.duplicated()][0]
-        raise DataError(f"column {str(twice)!r} stands there twice", where=where, remedy="rename or remove one of them")
+    check_names(df.columns, where)
     if not len(df):
         raise DataError("no rows", where=where, remedy="give one row per (task, checkpoint)")
     made: dict[str, Any] = {}
@@ -78,12 +76,12 @@ def check(df: pd.DataFrame, where: str = "table") -> pd.DataFrame:
     order = [c for c in (*RESERVED, *map(str, df.columns)) if c in made]
     out = pd.DataFrame({c: made[c] for c in dict.fromkeys(order)})
     keys = [c for c in ("zoo", "task", "checkpoint") if c in out.columns]
-    repeated = out.duplicated(keys).to_numpy()
-    if repeated.any():
-        first = out.loc[int(np.flatnonzero(repeated)[0])]
+    twice = out.duplicated(keys).to_numpy()
+    if twice.any():
+        first = out.loc[int(np.flatnonzero(twice)[0])]
         raise DataError(
             f"checkpoint {first['checkpoint']!r} stands there twice for task {first['task']!r}",
-            where=f"{where}: {first_row(repeated)}",
+            where=f"{where}: {first_row(twice)}",
             remedy="keep one row per (task, checkpoint); average seeds into outcome and outcome_sd",
         )
     units = out.groupby([c for c in ("zoo", "task") if c in out.columns], dropna=False)["outcome"]
