@@ -127,7 +127,7 @@ def named_path(item: Any, root: Path, *, where: str, what: str) -> Path:
     if not isinstance(item, str):
         raise ManifestError(f"expected a path, found {kind_of(item)}", where=where, remedy=f"name the {what} file")
     path = root / os.path.expanduser(item)  # leaves ~nobody as it is, where Path.expanduser() raises
-    if not os.path.exists(path):
+    if not os.path.isfile(path):
         raise ManifestError(f"no such {what} file: {item}", where=where, remedy=f"paths are relative to {root.resolve()}")
     return path
 
