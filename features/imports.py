@@ -197,11 +197,7 @@ def read_samples(file: Path) -> list[Sample]:
             identity, responses, target = sample["doc_id"], sample["filtered_resps"], str(sample["target"])
             if not isinstance(identity, int | str):
                 raise TypeError(f"doc_id is {kind_of(identity)}")
-            contexts, texts = ([arguments[key] for arguments in sample["arguments"].values()] for key in ("arg_0", "arg_1"))
-            choices = len(texts) // 2
-            alone = [str(text).strip() for text in texts]
-            if alone[:choices] == alone[choices:] and not any(contexts[choices:]):  # acc_mutual_info asks for them alone, too
-                texts, responses = texts[:choices], responses[:choices]
+            asked = [(arguments["arg_0"], str(arguments["arg_1"]).strip()) for arguments in sample["arguments"].values()]
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"not a sample: {error!r}", where=where, remedy="name a samples_*.jsonl that the harness wrote"
@@ -209,11 +205,14 @@ def read_samples(file: Path) -> list[Sample]:
         if identity in seen:  # the same example again, under another filter
             continue
         seen.add(identity)
+        half = len(asked) // 2
+        if asked[half:] == [("", text) for _, text in asked[:half]]:  # each choice once more by itself, for acc_mutual_info
+            asked, responses = asked[:half], responses[:half]
         try:
             scores = np.asarray([float(response[0]) for response in responses])
         except (ValueError, TypeError, IndexError):
             return []
-        stripped = [str(text).strip() for text in texts]
+        stripped = [text for _, text in asked]
         if re.fullmatch("[0-9]{1,9}", target):
             gold = int(target)
         else:

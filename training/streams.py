@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import DataError
-from features.writing import write_text
+from features.writing import whole, write_text
 from training import mixture, tokenizer
 from training.mixture import Loader
 from training.recipe import Recipe, Variant
@@ -93,10 +92,8 @@ class Streams:
                 found = f"no document is left after the length filter {run.length_filter}"
                 raise DataError(found, where=f"{plan.path}: corpora.{name}", remedy="give more text, or a wider filter")
             tokens = mixture.tokenize([mixture.tagged(d, tag) if tag else d for d in documents], raw, eos, plan.seed)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_name(f".{os.getpid()}.{path.name}")
-            np.save(draft, tokens)
-            os.replace(draft, path)
+            with whole(path) as draft, draft.open("wb") as file:
+                np.save(file, tokens)
         return np.load(path, mmap_mode="r")
 
 
