@@ -106,7 +106,7 @@ class Ledger:
         if not waiting:
             return
         with self._open() as db:
-            # An answer given again keeps its place: the rows after the oldest `most` are counted by their numbers.
+            # An answer given again keeps its row's number: by these the newest `most` are told from the rest.
             db.executemany(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
                 "SET probability = excluded.probability, too_close = excluded.too_close",

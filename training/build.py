@@ -162,22 +162,22 @@ def _train(
 
     A worker of a build that was killed may be at the variant still, for a moment: nothing is touched before it is gone.
     """
-    home = folder / "variants" / plan.runs()[place].name
+    run = plan.runs()[place]
+    home = folder / "variants" / run.name
     home.mkdir(parents=True, exist_ok=True)
     with _alone(home, wait=True):
-        if _finished(plan, streams, folder, plan.runs()[place], place):  # it came to its end in that moment
+        if _finished(plan, streams, folder, run, place):  # it came to its end in that moment
             return dict(json.loads((home / "record.json").read_text()))
-        return _train_alone(plan, streams, folder, place, deadline, device, tick)
+        return _train_in(home, plan, streams, run, place, deadline, device, tick)
 
 
-def _train_alone(
-    plan: Recipe, streams: Streams, folder: Path, place: int, deadline: float | None, device: str, tick: Any
+def _train_in(
+    home: Path, plan: Recipe, streams: Streams, run: Variant, place: int, deadline: float | None, device: str, tick: Any
 ) -> Record | str | None:
+    """`_train`, in the variant's folder, which is ours alone."""
     from training import tokenizer as tokenizers
     from training.pretrain import STATE, Progress, pretrain
 
-    run = plan.runs()[place]
-    home = folder / "variants" / run.name
     if deadline is not None and time.time() > deadline:
         return None
     write_json(home / "run.json", {"fingerprint": _fingerprint(plan, streams, run, place)})

@@ -61,9 +61,9 @@ def train(
     """Fit LearningToCompare on one or several comparison tables and register it; without a table, register the default ranker.
 
     A table without a `zoo` column is a zoo of its own, called by the file's stem (and its folder, where two have the same):
-    outcomes are compared within a zoo only. The
-    figures beside the version are those of `splits` hold-outs of checkpoints, next to the baselines; the registered ranker is
-    then fitted on all rows. The alias `champion` is set if there is none yet; otherwise it stays, and `retrain` is what moves it.
+    outcomes are compared within a zoo only. The figures beside the version are those of `splits` hold-outs of checkpoints, next
+    to the baselines; the registered ranker is then fitted on all rows. The alias `champion` is set if there is none yet;
+    otherwise it stays, and `retrain` is what moves it.
 
     Raises
     ------
