@@ -4,7 +4,8 @@
 
 Each stage of each variant is durable before the next begins, and what is there is not done again: stop it when you like, start it
 again with the same words. Several may be at work in one folder, each on variants of its own. The table grows by one variant at a
-time; a variant is in it when all of it is done.
+time; a variant is in it when all of it is done. In a new folder, on another machine say, the variants that the table has are kept
+as they are and not made again: raise the recipe's `runs`, and the same words make those that are missing.
 
 The tasks are `training/recipes/tasks/*.yaml`; their data files are looked for in the folder given (docs/zoo.md
 names the sources).
@@ -16,7 +17,7 @@ import argparse
 import fcntl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -114,20 +115,54 @@ def measure(out: Path, name: str, on: list[Task], seeds: int) -> None:
         _write(pd.concat(rows, ignore_index=True), outcomes)
 
 
-def table(out: Path) -> pd.DataFrame | None:
-    """The comparison table of all variants whose rows are complete; None while there are fewer than two."""
+def table(out: Path, order: Sequence[str], kept: pd.DataFrame | None = None) -> pd.DataFrame | None:
+    """The comparison table of the rows `kept` from elsewhere and of all variants whose rows are complete, by task and, within
+    one, in the recipe's `order`; None while there are fewer than two variants.
+
+    Raises
+    ------
+    DataError : nothing to compare in them, all outcomes of every task being equal say
+    """
     import pandas as pd
 
-    from ranker.table import join
+    from ranker.table import check, merge
 
-    done = sorted(file.name.removesuffix(".outcomes.csv") for file in (out / "rows").glob("*.outcomes.csv"))
-    if len(done) < 2:
+    done = [name for name in order if _complete(out, name)]
+    parts = [] if kept is None else [kept]
+    if done:
+        features, outcomes = (
+            pd.concat([pd.read_csv(out / "rows" / f"{name}.{kind}.csv") for name in done], ignore_index=True)
+            for kind in ("features", "outcomes")
+        )
+        parts.append(merge(features, outcomes))
+    if sum(part["checkpoint"].nunique() for part in parts) < 2:
         return None
-    features, outcomes = (
-        pd.concat([pd.read_csv(out / "rows" / f"{name}.{kind}.csv") for name in done], ignore_index=True)
-        for kind in ("features", "outcomes")
-    )
-    return join(features, outcomes)
+    rows = pd.concat(parts, ignore_index=True)
+    place = pd.DataFrame({"task": pd.factorize(rows["task"])[0], "variant": rows["checkpoint"].map(list(order).index)})
+    return check(rows.loc[place.sort_values(["task", "variant"]).index].reset_index(drop=True), where="the variants' rows")
+
+
+def elsewhere(target: Path | None, plan: recipes.Recipe, out: Path) -> pd.DataFrame | None:
+    """The rows of the table `target` whose variants have none in the folder; None where there are none.
+
+    Raises
+    ------
+    DataError : the table has a checkpoint that is no variant of the recipe, or is no comparison table
+    """
+    from ranker.table import read
+
+    if target is None or not target.exists():
+        return None
+    rows = read(target)
+    strange = sorted(set(rows["checkpoint"]) - {variant.name for variant in plan.runs()})
+    if strange:
+        raise DataError(
+            f"{strange[0]!r} is no variant of the recipe {plan.zoo!r}",
+            where=str(target),
+            remedy="give the table of this recipe, or a new file",
+        )
+    rows = rows[[not _complete(out, name) for name in rows["checkpoint"]]]
+    return rows if len(rows) else None
 
 
 def costs(out: Path) -> pd.DataFrame:
@@ -204,42 +239,47 @@ def run(
     seeds: int,
     minutes: float | None,
 ) -> int:
-    """All that no other worker is at, in the recipe's order; how many variants are complete at the end."""
+    """All that no other worker is at and the table `target` has not from elsewhere, in the recipe's order; how many variants are
+    complete at the end."""
     plan = recipes.read(recipe)
     deadline = None if minutes is None else time.time() + 60 * minutes
+    order = [variant.name for variant in plan.runs()]
+    kept = elsewhere(target, plan, out)
+    there = set() if kept is None else set(kept["checkpoint"])
     on = tasks(data, out / "tasks", names)
-    for variant in plan.runs():
-        with _claimed(out, variant.name) as ours:
-            if not ours or _complete(out, variant.name):
+    for name in order:
+        with _claimed(out, name) as ours:
+            if not ours or name in there or _complete(out, name):
                 continue
             left = None if deadline is None else (deadline - time.time()) / 60
             if left is not None and left <= 0:
                 break
             started = time.time()
-            report = build(
-                recipe, out, corpora=corpora, only=[variant.name], time_budget=left, device="cpu", progress=False, wait=True
-            )
-            if variant.name in report.failed:
-                print(f"{variant.name}: {report.failed[variant.name]}", file=sys.stderr, flush=True)
+            report = build(recipe, out, corpora=corpora, only=[name], time_budget=left, device="cpu", progress=False, wait=True)
+            if name in report.failed:
+                print(f"{name}: {report.failed[name]}", file=sys.stderr, flush=True)
                 continue
-            if variant.name not in report.finished:
+            if name not in report.finished:
                 break
             trained = time.time()
-            measure(out, variant.name, on, seeds)
+            measure(out, name, on, seeds)
             print(
-                f"{variant.name}: trained {trained - started:.0f} s, measured and fine-tuned {time.time() - trained:.0f} s",
+                f"{name}: trained {trained - started:.0f} s, measured and fine-tuned {time.time() - trained:.0f} s",
                 file=sys.stderr,
                 flush=True,
             )
+        if target is None:
+            continue
         try:
-            made = table(out)
+            made = table(out, order, kept)
         except DataError as error:  # the first variants may all have the same outcome
             print(f"no table yet: {error}", file=sys.stderr, flush=True)
             continue
-        if target is not None and made is not None:
+        if made is not None:
             _write(made, target)
-            _write(costs(out), target.with_suffix(".costs.csv"))
-    return sum(_complete(out, variant.name) for variant in plan.runs())
+            if kept is None:  # else the machine that began the table has measured them, and this one is another
+                _write(costs(out), target.with_suffix(".costs.csv"))
+    return sum(name in there or _complete(out, name) for name in order)
 
 
 def _complete(out: Path, name: str) -> bool:
@@ -255,7 +295,10 @@ def main() -> None:
     parser.add_argument("--tasks", type=Path, required=True, help="folder of the tasks' data files")
     parser.add_argument("--task", action="append", help="only this task; may be given several times")
     parser.add_argument(
-        "--table", type=Path, help="comparison table to write after each variant, TABLE.csv; TABLE.costs.csv beside it"
+        "--table",
+        type=Path,
+        help="comparison table to write after each variant, TABLE.csv, with TABLE.costs.csv beside it; "
+        "the variants that it has are not made again",
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--time-budget", type=float, help="minutes")
@@ -265,7 +308,8 @@ def main() -> None:
             given.recipe, given.out, given.corpora, given.tasks, given.table, given.task, given.seeds, given.time_budget
         )
         print(f"{complete} variants complete", file=sys.stderr)
-        print(noise(given.out).to_string(index=False) if complete else "")
+        if any((given.out / "rows").glob("*.outcomes.csv")):
+            print(noise(given.out).to_string(index=False))
     except ForetuneError as error:
         print(f"{error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from features.errors import ManifestError
+from features.errors import DataError, ManifestError
 from training import installation, reference
 
 
@@ -77,6 +77,23 @@ def test_rows_grow_variant_by_variant_and_nothing_is_done_twice(home: Path, monk
     assert spread["seeds"].tolist() == [2]
     runs = pd.concat(pd.read_csv(file) for file in (out / "rows").glob("*.outcomes.csv"))
     assert spread["sd_between"][0] == pytest.approx(runs.groupby("checkpoint")["outcome"].mean().std())
+
+    # On another machine, with the table alone: what it has stays as it is, and only the rest is made.
+    begun, costs = made[made["checkpoint"] != "sc"], table.with_suffix(".costs.csv")
+    begun.to_csv(table, index=False)
+    before = (begun.to_csv(index=False).splitlines(), costs.read_bytes())
+    stages.clear()
+    moved = (str(home / "small.yaml"), home / "moved", home, home, table, ["trec6"], 2, None)
+    assert reference.run(*moved) == 3
+    assert stages == [("build", "sc"), ("measure", "sc")]
+    lines = table.read_text().splitlines()
+    assert [line.split(",")[1] for line in lines] == ["checkpoint", "clm", "sc", "prefix_lm"]
+    assert ([*lines[:2], lines[3]], costs.read_bytes()) == before
+    assert reference.run(*moved) == 3
+    assert table.read_text().splitlines() == lines
+    made.assign(checkpoint=made["checkpoint"].replace("clm", "ulm")).to_csv(table, index=False)
+    with pytest.raises(DataError, match=r"table\.csv: 'ulm' is no variant of the recipe 'small'"):
+        reference.run(*moved)
 
 
 def test_a_variant_that_another_worker_is_at_is_left_to_it(home: Path, monkeypatch: pytest.MonkeyPatch):
