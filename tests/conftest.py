@@ -17,6 +17,22 @@ import pytest
 
 import checkpoints
 
+# The longest first: no worker is left alone with one of them at the end (with --no-loadscope-reorder, which keeps the order).
+LONGEST = (
+    "test_readme.py",
+    "serving/test_smollm.py",
+    "training/test_retrain.py",
+    "features/test_backends.py",
+    "serving/test_jobs.py",
+    "training/test_build.py",
+    "training/test_stores.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {Path(__file__).parent / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
