@@ -197,7 +197,7 @@ def read_samples(file: Path) -> list[Sample]:
             identity, responses, target = sample["doc_id"], sample["filtered_resps"], str(sample["target"])
             if not isinstance(identity, int | str):
                 raise TypeError(f"doc_id is {kind_of(identity)}")
-            asked = [(arguments["arg_0"], str(arguments["arg_1"]).strip()) for arguments in sample["arguments"].values()]
+            given = [(arguments["arg_0"], arguments.get("arg_1")) for arguments in sample["arguments"].values()]
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"not a sample: {error!r}", where=where, remedy="name a samples_*.jsonl that the harness wrote"
@@ -205,6 +205,9 @@ def read_samples(file: Path) -> list[Sample]:
         if identity in seen:  # the same example again, under another filter
             continue
         seen.add(identity)
+        if any(text is None for _, text in given):  # a text by itself, as rolling likelihoods have it
+            return []
+        asked = [(context, str(text).strip()) for context, text in given]
         half = len(asked) // 2
         if asked[half:] == [("", text) for _, text in asked[:half]]:  # each choice once more by itself, for acc_mutual_info
             asked, responses = asked[:half], responses[:half]

@@ -199,14 +199,24 @@ def test_what_the_harness_s_own_tracker_writes_is_read(tmp_path: Path) -> None:
         }
         for i, row in enumerate(rows)
     ]
+    rolling = [
+        {**logged[i], "target": row["query"], "arguments": [(row["query"],)], "resps": [[-9.5]], "filtered_resps": [-9.5]}
+        for i, row in enumerate(rows)
+    ]
     results = {
-        "results": {"sums": {"alias": "sums", "acc,none": 0.5, "acc_stderr,none": 0.2}},
-        "n-shot": {"sums": 2},
+        "results": {
+            "sums": {"alias": "sums", "acc,none": 0.5, "acc_stderr,none": 0.2},
+            "text": {"alias": "text", "word_perplexity,none": 33.0, "byte_perplexity,none": 2.0, "bits_per_byte,none": 1.0},
+        },
+        "n-shot": {"sums": 2, "text": 0},
         "config": {"model": "hf"},
     }
-    tracker.save_results_aggregated(results=results, samples={"sums": logged})
+    tracker.save_results_aggregated(results=results, samples={"sums": logged, "text": rolling})
     tracker.save_results_samples(task_name="sums", samples=logged)
-    found = lm_eval(tmp_path).set_index("name").value
+    tracker.save_results_samples(task_name="text", samples=rolling)
+    rows = lm_eval(tmp_path)
+    assert set(rows.task) == {"sums", "text"}
+    found = rows[rows.task == "sums"].set_index("name").value
     gold = [(-1.0 - i if i % 2 == 0 else -2.0) for i in range(6)]
     assert found["kshot_acc"] == 0.5
     assert found["kshot_nll"] == pytest.approx(-np.mean(gold))
