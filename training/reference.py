@@ -268,18 +268,24 @@ def run(
                 file=sys.stderr,
                 flush=True,
             )
-        if target is None:
-            continue
-        try:
-            made = table(out, order, kept)
-        except DataError as error:  # the first variants may all have the same outcome
-            print(f"no table yet: {error}", file=sys.stderr, flush=True)
-            continue
-        if made is not None:
-            _write(made, target)
-            if kept is None:  # else the machine that began the table has measured them, and this one is another
-                _write(costs(out), target.with_suffix(".costs.csv"))
+        _grow(target, out, order, kept)
+    _grow(target, out, order, kept)  # of a worker that was stopped before it could
     return sum(name in there or _complete(out, name) for name in order)
+
+
+def _grow(target: Path | None, out: Path, order: Sequence[str], kept: pd.DataFrame | None) -> None:
+    """Write the table of all that is complete."""
+    if target is None:
+        return
+    try:
+        made = table(out, order, kept)
+    except DataError as error:  # the first variants may all have the same outcome
+        print(f"no table yet: {error}", file=sys.stderr, flush=True)
+        return
+    if made is not None:
+        _write(made, target)
+        if kept is None:  # else the machine that began the table has measured them, and this one is another
+            _write(costs(out), target.with_suffix(".costs.csv"))
 
 
 def _complete(out: Path, name: str) -> bool:
