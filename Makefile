@@ -5,16 +5,13 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-# Python compiles what is imported by itself; all of the packages at once would take two minutes.
-QUICKLY := --quiet --no-compile
-
 .PHONY: demo test lint env clean
 
 env: $(VENV)/.done
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install $(QUICKLY) --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install $(QUICKLY) --disable-pip-version-check --constraint constraints.txt --editable ".[test,ray,postgres]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,ray,postgres]"
 	touch $@
 
 demo: env
