@@ -247,6 +247,7 @@ def run(
     kept = elsewhere(target, plan, out)
     there = set() if kept is None else set(kept["checkpoint"])
     on = tasks(data, out / "tasks", names)
+    _grow(target, out, order, kept)  # of a worker that was stopped before it could
     for name in order:
         with _claimed(out, name) as ours:
             if not ours or name in there or _complete(out, name):
@@ -269,7 +270,6 @@ def run(
                 flush=True,
             )
         _grow(target, out, order, kept)
-    _grow(target, out, order, kept)  # of a worker that was stopped before it could
     return sum(name in there or _complete(out, name) for name in order)
 
 
