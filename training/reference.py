@@ -159,7 +159,7 @@ def elsewhere(target: Path | None, plan: recipes.Recipe, out: Path) -> pd.DataFr
         raise DataError(
             f"{strange[0]!r} is no variant of the recipe {plan.zoo!r}",
             where=str(target),
-            remedy="give the table of this recipe, or a new file",
+            remedy="give the table of this recipe, raise its runs, or name a new file",
         )
     rows = rows[[not _complete(out, name) for name in rows["checkpoint"]]]
     return rows if len(rows) else None
