@@ -4,14 +4,14 @@
     python benchmarks/signals.py scaling --table losses.csv                             selection by extrapolated losses
     python benchmarks/signals.py zoo --rows FOLDER                                      every feature of a zoo, and the ranker
     python benchmarks/signals.py zoo --features FEATURES... --outcomes OUTCOMES...      the same, from files
-    python benchmarks/signals.py zoo --table TABLE [--features FEATURES...]             the same, from a comparison table
+    python benchmarks/signals.py zoo --table TABLE                                      the same, from a comparison table
 
 vision: columns Dataset, Model, ft_acc and one per score (Zhang et al. 2023, Model Spider: github zhangyikaii/Model-Spider,
 MIT).
 scaling: columns model, task, loss_ft_N for N examples, loss_zero_shot, outcome_final_loss, n_params (Lin et al. 2024).
 zoo: FEATURES and OUTCOMES are what `foretune extract` and `foretune finetune` write (CSV or Parquet); FOLDER holds
-`*.features.csv` and `*.outcomes.csv`, as `python -m training.reference` leaves them. Costs come from FEATURES. `--no-ranker`
-leaves out the hold-out evaluation (minutes).
+`*.features.csv` and `*.outcomes.csv`, as `python -m training.reference` leaves them. Costs come from FEATURES, or from the
+TABLE.costs.csv beside TABLE.csv. `--no-ranker` leaves out the hold-out evaluation (minutes).
 """
 
 from __future__ import annotations
@@ -157,22 +157,17 @@ def read(files: list[Path]) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(f) if f.suffix == ".parquet" else pd.read_csv(f) for f in files], ignore_index=True)
 
 
-def costs(features: pd.DataFrame | None, tasks: int) -> dict[str, tuple[float, int]]:
-    """(seconds for one checkpoint on one task, direction) of each feature."""
-    if features is None:
-        return {}
-    numbers = features[features["value"].notna()]
-    found = {}
-    for name, rows in numbers.groupby("name"):
-        share = np.where(rows["task"].isna() | (rows["task"] == ""), 1 / tasks, 1.0)
-        found[str(name)] = (float((rows["seconds"] * share).mean()), int(rows["direction"].iloc[-1]))
-    return found
+def costs(rows: pd.DataFrame, tasks: int) -> dict[str, float]:
+    """Seconds for one checkpoint on one task, of each feature; `rows` have `name`, `task` and `seconds`."""
+    share = np.where(rows["task"].isna() | (rows["task"] == ""), 1 / tasks, 1.0)
+    return {str(name): float(mean) for name, mean in (rows["seconds"] * share).groupby(rows["name"]).mean().items()}
 
 
 def zoo(asked: argparse.Namespace) -> None:
     """The tables as Markdown."""
     from ranker.evaluate import evaluate
     from ranker.table import check, features_of, is_number, join
+    from ranker.vocabulary import meaning
 
     if asked.rows:
         done = sorted(file.name.removesuffix(".outcomes.csv") for file in asked.rows.glob("*.outcomes.csv"))
@@ -191,13 +186,17 @@ def zoo(asked: argparse.Namespace) -> None:
     tasks = [str(task) for task in sorted(table["task"].unique())]
     rng = np.random.default_rng(0)
     draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS).astype(float)
-    known = costs(features, len(tasks))
+    beside = asked.table.with_suffix(".costs.csv") if asked.table else None
+    if features is not None:
+        measured = features[features["value"].notna()]
+    else:
+        measured = read([beside]) if beside and beside.exists() else pd.DataFrame(columns=["name", "task", "seconds"])
+    known = costs(measured, len(tasks))
     columns = [c for c in features_of(table, None) if is_number(table[c]) and c != "place"]
     found = {}
     for column in columns:
         if (table.groupby("task")[column].agg(np.ptp) > 1e-9 * table[column].abs().max()).any():  # else it orders nothing
-            seconds, direction = known.get(column, (None, 0))
-            judged = judge(table, column, direction, seconds, draws)
+            judged = judge(table, column, meaning(column).column_direction, known.get(column), draws)
             if judged.tasks:
                 found[column] = judged
     print(f"{len(names)} checkpoints on {', '.join(tasks)}. Share of the pairs put in their true order; mean over the tasks that")
@@ -219,7 +218,7 @@ def zoo(asked: argparse.Namespace) -> None:
     plain = table.drop(columns="place")
     sets = {
         "all": features_of(plain, None),
-        "measured only": [c for c in columns if known.get(c, (1, 0))[0] and c not in CONFIGURATION],
+        "measured only": [c for c in columns if known.get(c, 1) and c not in CONFIGURATION],
         "of this page": [c for c in columns if c.startswith(SIGNALS)],
     }
     for what, chosen in sets.items():

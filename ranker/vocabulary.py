@@ -67,6 +67,8 @@ _RULES: tuple[tuple[str, str | None, str, int, float, bool], ...] = (
     (r"weights_.*", None, "plain", 0, 5, False),
     (r"probe_.*_acc", None, "plain", 1, 120, False),
     (r".*_depth", None, "plain", 0, 50, False),
+    (r"(curve|dynamics)_(level|forecast)", None, "plain", -1, 30, False),
+    (r"dynamics_confidence", None, "plain", 1, 30, False),
     (r".*nll.*|(.*_)?loss(_.*)?", None, "plain", -1, 30, False),
     (r"(logme|h_?score|reg_h_?score|transrate|parc|leep|nleep|nce|knn|gbc|pactran)(_.*)?|.*_(logme|knn|hscore)", None, "plain",
     1, 50, False), (r"(mnli|probe|linear_probe)(_lp|_acc)?|.*_(lp|probe|probe_acc)", None, "plain", 1, 120, False),

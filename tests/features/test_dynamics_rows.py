@@ -22,6 +22,7 @@ from features.rows import FEATURE_COLUMNS
 from features.studies.material import material
 from features.zoo import Checkpoint, Zoo
 from ranker.table import join, widen
+from ranker.vocabulary import meaning
 
 TASK = "data: words.csv\ndoc_to_text: '{{text}} is'\ndoc_to_choice: [a, b]\ndoc_to_target: label\n"
 
@@ -158,6 +159,10 @@ def test_extraction_has_the_course_of_each_checkpoint_from_the_past_alone(run: P
     level = extract(run / "along.yaml", features="prompt_nll", store=tmp_path / "f.db", device="cpu", progress=False).rows
     measured = values(level[level.checkpoint == "a@5"])["prompt_nll"]
     assert names["a@5"]["dynamics_level"] == pytest.approx(measured, abs=1e-6)
+    courses = report.rows[report.rows.name.str.startswith("dynamics_")]
+    assert {"dynamics_level", "dynamics_confidence", "dynamics_slope"} <= set(courses.name)
+    assert [meaning(name).column_direction for name in courses.name] == courses.direction.tolist()  # the ranker knows it too
+    assert (meaning("curve_level").column_direction, meaning("curve_slope").column_direction) == (-1, 0)
 
 
 def test_a_final_checkpoint_finds_its_run_in_another_manifest_and_joins_with_outcomes(run: Path, tmp_path: Path) -> None:

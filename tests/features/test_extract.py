@@ -26,6 +26,7 @@ from features.rows import FEATURE_COLUMNS
 from features.store import FeatureStore
 from features.tasks import Task
 from features.zoo import Zoo
+from ranker.vocabulary import meaning
 
 OURS = "configuration,ppl_clm,ppl_sc,prompt,kshot"
 FILMS = "data: films.csv\ndoc_to_text: '{{text}} It was'\ndoc_to_choice: [bad, good]\ndoc_to_target: label\n"
@@ -106,6 +107,8 @@ def test_every_whole_checkpoint_has_every_feature_that_applies(report: ExtractRe
     assert measured.stderr.notna().all()
     assert (measured.seconds > 0).all()
     assert (measured["count"] >= 6).all()
+    claimed = rows[rows.direction != 0]
+    assert [meaning(name).column_direction for name in claimed.name] == claimed.direction.tolist()  # the ranker knows it too
 
 
 def test_the_manifest_s_metadata_stand_in_front(report: ExtractReport) -> None:
