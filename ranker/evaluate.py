@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from ranker.blend import probability
 from ranker.compare import LearningToCompare
 from ranker.figures import Judged, result
 from ranker.pairs import Floats, Ints, codes, merge_groups, twins
+from ranker.parallel import each
 from ranker.table import check, features_of, is_number
 
 METHODS = ("ltc", "logistic", "configuration", "best-single")
@@ -137,6 +139,7 @@ def evaluate(
     parameters: dict[str, Any] | None = None,
     strata: Sequence[str] = (),
     pairs: Any = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Hold-out figures of each method, per task and their mean over tasks.
 
@@ -151,6 +154,9 @@ def evaluate(
     parameters : of `LearningToCompare`
     strata : columns that no method scores, but that tell ltc how sure to be of a pair that agrees in them
     pairs : function (rows, i, j) -> mask of the pairs to judge, e.g. those of equal learning rate
+    progress : a bar on stderr where that is a terminal
+
+    Splits run side by side within ``ranker.parallel.at_work(JOBS)``.
 
     Returns
     -------
@@ -199,19 +205,17 @@ def evaluate(
             "one group only", where=f"evaluate --group {group or 'checkpoint'}", remedy="a hold-out needs at least two groups"
         )
     df[" group"] = groups
-    judged: dict[tuple[str, str], Judged] = {}
     units = df.groupby([c for c in ("zoo", "task") if c in df]).ngroups
     most = max(2000, _KEPT // (splits * units))
     tasks = [str(t) for t in dict.fromkeys(df["task"])]
+    parts = splits_of(df, groups, hold, splits=splits, train_share=train_share, seed=seed)
+    ask = partial(_split, df, columns, names, parameters, pairs, most)
+    judged: dict[tuple[str, str], Judged] = {}
     empty = 0
-    for train_rows, test_rows in splits_of(df, groups, hold, splits=splits, train_share=train_share, seed=seed):
-        train, test = df.iloc[train_rows], df.iloc[test_rows]
-        if not _comparable(train) or not _comparable(test):
-            empty += 1
-            continue
-        for name in names:
-            fitted = make(name, df, columns, parameters).fit(train, columns)
-            _judge(name, fitted, train, test, judged, pairs, most)
+    for found in each(ask, parts, progress=progress):
+        empty += found is None
+        for key, one in (found or {}).items():
+            judged.setdefault(key, Judged()).add(one)
     if not judged:
         raise DataError(
             f"the table is too small: none of {splits} splits has a pair to learn from and one to judge",
@@ -269,6 +273,27 @@ def _comparable(rows: pd.DataFrame) -> bool:
         return False
     unit = rows.groupby(["zoo", "task"] if "zoo" in rows else ["task"])["outcome"]
     return bool((unit.nunique() > 1).any())
+
+
+def _split(
+    df: pd.DataFrame,
+    columns: list[str],
+    names: list[str],
+    parameters: dict[str, Any] | None,
+    pairs: Any,
+    most: int,
+    train_rows: Ints,
+    test_rows: Ints,
+) -> dict[tuple[str, str], Judged] | None:
+    """Every method fitted on the one side and judged on the other; None where a side has nothing to compare."""
+    train, test = df.iloc[train_rows], df.iloc[test_rows]
+    if not _comparable(train) or not _comparable(test):
+        return None
+    judged: dict[tuple[str, str], Judged] = {}
+    for name in names:
+        fitted = make(name, df, columns, parameters).fit(train, columns)
+        _judge(name, fitted, train, test, judged, pairs, most)
+    return judged
 
 
 def _judge(

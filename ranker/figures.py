@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,11 @@ class Judged:
     called: list[np.ndarray] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
     order: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, other: Judged) -> None:
+        """What another split found, after what is here."""
+        for one in fields(self):
+            getattr(self, one.name).extend(getattr(other, one.name))
 
 
 def result(

@@ -37,6 +37,7 @@ def evaluate(
         Path | None,
         typer.Option("--plots", metavar="FOLDER", help="Draw accuracy by gap, calibration and importance as PNG files there."),
     ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Splits judged at the same time, a core each.")] = 1,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Honest hold-out figures for a table.
@@ -48,6 +49,7 @@ def evaluate(
       foretune evaluate zeng2025 --method ltc --method best-single
     """
     from ranker.evaluate import evaluate as run
+    from ranker.parallel import at_work
     from ranker.table import features_of
     from serving.catalogue import read_table
 
@@ -59,7 +61,8 @@ def evaluate(
         writable(plots, folder=True)
     methods = tuple(method or ("ltc", "logistic", "configuration", "best-single"))
     chosen: dict[str, Any] = {"features": names(features), "group": group, "strata": names(strata) or ()}
-    result = run(frame, methods=methods, splits=splits, train_share=train_share, seed=seed, **chosen)
+    with at_work(jobs):
+        result = run(frame, methods=methods, splits=splits, train_share=train_share, seed=seed, progress=True, **chosen)
     if plots is not None:
         from ranker import plots as draw
         from ranker.evaluate import fit_whole

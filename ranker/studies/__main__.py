@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from features.errors import ForetuneError
+from ranker.parallel import at_work
 
 STUDIES = ("zeng", "ibm", "nas", "rectified", "transfer", "small", "choices", "ceilings", "variants", "summary")
 _SPLITS = {"ibm": 5}
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", help="Markdown page to write; figures go beside it as .json (default: print)")
     parser.add_argument("--splits", type=int, help="random hold-outs (default 20; ibm 5)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="hold-outs side by side, a core each (default 1)")
     parser.add_argument("--quick", action="store_true", help="the main tables only")
     given = parser.parse_args(arguments)
     splits = given.splits or _SPLITS.get(given.study, 20)
@@ -36,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     command += " --quick" if given.quick else ""
     try:
         module = importlib.import_module(f"ranker.studies.{given.study}")
-        page = module.study(given.table, splits=splits, seed=given.seed, command=command, quick=given.quick)
+        with at_work(given.jobs):
+            page = module.study(given.table, splits=splits, seed=given.seed, command=command, quick=given.quick)
         if given.output:
             page.write(Path(given.output))
             print(given.output)

@@ -7,8 +7,9 @@ published).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from ranker import metrics
 from ranker.blend import calibration_error, probability
 from ranker.pairs import Floats, Ints
+from ranker.parallel import each
 
 DRAWS = 1000
 Mask = Callable[[pd.DataFrame, Ints, Ints], np.ndarray]
@@ -63,16 +65,22 @@ class Judged:
     p: list[Floats] = field(default_factory=list)
     hit: list[Floats] = field(default_factory=list)
     called: list[np.ndarray] = field(default_factory=list)
-    order: list[dict[str, float]] = field(default_factory=list)
+    order: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, group_i: Ints, group_j: Ints, hit: Floats) -> None:
+    def add(self, split: int, found: _Piece) -> None:
+        hit, i, j, called = found.hit, found.group_i, found.group_j, found.called
+        self.accuracy.append({"split": split, "task": found.task, "accuracy": float(hit.mean()), "pairs": len(hit)})
         weight = np.full(len(hit), 1 / len(hit))
-        self.right = self.right + self._sums(group_i, group_j, weight * hit)
-        self.count = self.count + self._sums(group_i, group_j, weight)
-
-    def add_called(self, group_i: Ints, group_j: Ints, hit: Floats) -> None:
-        self.called_right = self.called_right + self._sums(group_i, group_j, hit)
-        self.called_count = self.called_count + self._sums(group_i, group_j, np.ones(len(hit)))
+        self.right = self.right + self._sums(i, j, weight * hit)
+        self.count = self.count + self._sums(i, j, weight)
+        self.p.append(found.p)
+        self.hit.append(hit[found.kept])
+        if found.calls:
+            self.called.append(called[found.kept])
+            self.called_right = self.called_right + self._sums(i[called], j[called], hit[called])
+            self.called_count = self.called_count + self._sums(i[called], j[called], np.ones(int(called.sum())))
+        if found.order is not None:
+            self.order.append({"task": found.task, **found.order})
 
     def _sums(self, group_i: Ints, group_j: Ints, values: Floats) -> csr_matrix:
         return coo_matrix((values, (group_i, group_j)), self.right.shape).tocsr()
@@ -178,13 +186,55 @@ def run(
     empty = csr_matrix((size, size))
     judged = {(m, k): Judged(*(empty.copy() for _ in range(4))) for m in methods for k in masks}
     df = df.assign(**{" code": groups})
-    for split, (train_rows, test_rows) in enumerate(splits):
-        train, test = df.iloc[train_rows], df.iloc[test_rows]
-        for name, make in methods.items():
-            fitted = make().fit(train, columns)
-            for task, of_task in test.groupby("task", sort=False):
-                _judge(name, fitted, train, of_task, str(task), split, masks, judged, most)
+    ask = partial(_split, df, methods, masks, columns, most)
+    for split, found in enumerate(each(ask, splits, progress=True)):
+        for piece in found:
+            judged[piece.method, piece.pairs].add(split, piece)
     return Figures(judged, draws)
+
+
+@dataclass
+class _Piece:
+    """What one method did on one choice of pairs of one split and task.
+
+    Attributes
+    ----------
+    hit, group_i, group_j, called : of every pair
+    p : of the pairs that are kept for Brier score and calibration; `kept` are their indices
+    calls : whether the method calls only some pairs
+    order : figures of the order, of all pairs
+    """
+
+    method: str
+    pairs: str
+    task: str
+    hit: Floats
+    group_i: Ints
+    group_j: Ints
+    called: np.ndarray
+    p: Floats
+    kept: Ints
+    calls: bool
+    order: dict[str, float] | None
+
+
+def _split(
+    df: pd.DataFrame,
+    methods: Mapping[str, Callable[[], Comparer]],
+    masks: Mapping[str, Mask | None],
+    columns: list[str],
+    most: int,
+    train_rows: Ints,
+    test_rows: Ints,
+) -> list[_Piece]:
+    """Every method fitted on the one side and judged on the other, task by task."""
+    train, test = df.iloc[train_rows], df.iloc[test_rows]
+    found: list[_Piece] = []
+    for name, make in methods.items():
+        fitted = make().fit(train, columns)
+        for task, of_task in test.groupby("task", sort=False):
+            found += _judge(name, fitted, train, of_task, str(task), masks, most)
+    return found
 
 
 def _judge(
@@ -193,11 +243,9 @@ def _judge(
     train: pd.DataFrame,
     test: pd.DataFrame,
     task: str,
-    split: int,
     masks: Mapping[str, Mask | None],
-    judged: dict[tuple[str, str], Judged],
     most: int,
-) -> None:
+) -> Iterator[_Piece]:
     parts: dict[str, list[tuple[Any, ...]]] = {k: [] for k in masks}
     orders = []
     for zoo, rows in test.groupby("zoo", sort=False) if "zoo" in test else [("", test)]:
@@ -222,17 +270,10 @@ def _judge(
         if not found:
             continue
         p, hit, gi, gj, called = (np.concatenate(column) for column in zip(*found, strict=True))
-        one = judged[name, kind]
-        one.accuracy.append({"split": split, "task": task, "accuracy": float(hit.mean()), "pairs": len(hit)})
-        one.add(gi, gj, hit)
         thin = np.arange(len(p)) if len(p) <= most else np.linspace(0, len(p) - 1, most).astype(np.int64)
-        sure = np.maximum(p, 1 - p)[thin]
-        one.p.append(sure)
-        one.hit.append(hit[thin])
-        if hasattr(fitted, "bars"):
-            one.called.append(called[thin])
-            one.add_called(gi[called], gj[called], hit[called])
+        order = None
         if kind == "all" and orders:
             sizes = [n for n, _ in orders]
-            mean = {k: float(np.average([o[k] for _, o in orders], weights=sizes)) for k in orders[0][1]}
-            one.order.append({"task": task, **mean})  # type: ignore[dict-item]
+            order = {k: float(np.average([o[k] for _, o in orders], weights=sizes)) for k in orders[0][1]}
+        sure = np.maximum(p, 1 - p)[thin]
+        yield _Piece(name, kind, task, hit, gi, gj, called, sure, thin, hasattr(fitted, "bars"), order)

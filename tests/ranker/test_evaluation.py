@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from features.errors import DataError, UnknownNameError
+from features.errors import DataError, UnknownNameError, UserError
 from ranker import metrics
 from ranker.baselines import BestSingle, Logistic, Single, pair_accuracy
 from ranker.evaluate import evaluate, grouping, splits_of
+from ranker.parallel import at_work, each
 from ranker.reference import load
 from ranker.table import check
 
@@ -70,6 +72,16 @@ def test_the_result_has_the_agreed_shape_and_is_json() -> None:
             assert 0 <= one["accuracy"] <= 1
     assert result["mean"]["single:x"]["accuracy"] > 0.75
     assert result["mean"]["configuration"]["accuracy"] == 0.5
+
+
+def test_splits_side_by_side_give_the_same_figures_to_the_last_digit() -> None:
+    table = made(16, tasks=2)
+    alone = evaluate(table, methods=("ltc", "best-single"), splits=3, parameters=QUICK)
+    with at_work(2):
+        assert evaluate(table, methods=("ltc", "best-single"), splits=3, parameters=QUICK) == alone
+        assert len(set(each(os.getpid, [()] * 8)) - {os.getpid()}) >= 1  # the work was done elsewhere
+    with pytest.raises(UserError, match="jobs = 0"):
+        at_work(0)
 
 
 def test_only_what_was_asked_for_is_reported() -> None:

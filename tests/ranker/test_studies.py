@@ -11,6 +11,7 @@ import pytest
 from features.errors import DataError
 from ranker import metrics
 from ranker.pairs import codes
+from ranker.parallel import at_work
 from ranker.reference import OUTCOMES, PROXIES
 from ranker.studies import bounds, ceilings, ibm, methods, sources, zeng
 from ranker.studies.__main__ import main
@@ -45,6 +46,15 @@ def test_learning_to_compare_as_published_reaches_the_published_accuracy(table):
     for task, published in zip(OUTCOMES, zeng.PUBLISHED["published"], strict=True):
         assert tasks[task] == pytest.approx(published, abs=SPLIT_NOISE)
     assert np.mean(list(tasks.values())) == pytest.approx(0.744, abs=0.04)
+
+
+def test_a_study_side_by_side_has_the_same_figures(table):
+    makers = {"single:kshot_rag": methods.single("kshot_rag"), **methods.baselines(False)}
+    alone = zeng.judge(table, makers, list(PROXIES), splits=3, seed=0)
+    with at_work(2):
+        beside = zeng.judge(table, makers, list(PROXIES), splits=3, seed=0)
+    for method, pairs in alone.judged:
+        assert beside.of(method, pairs) == alone.of(method, pairs)
 
 
 def test_equal_learning_rates_leave_pairs_that_the_learning_rate_cannot_decide(table):
@@ -196,6 +206,7 @@ def test_shares_are_written_without_their_zero():
 
 def test_a_table_that_is_not_there_is_named(tmp_path, capsys):
     assert main(["nas", "--table", str(tmp_path)]) == 2
+    assert main(["zeng", "--jobs", "0"]) == 2
     assert "flexibert500_tidy.csv" in capsys.readouterr().err
     with pytest.raises(DataError, match="--table PATH"):
         sources.rectified(None)

@@ -292,7 +292,7 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(run: Foretune, argument
 
 def test_an_evaluation_prints_its_figures_and_draws_its_plots(run: Foretune) -> None:
     table().to_csv("t.csv", index=False)
-    code, out, err = run("evaluate", "t.csv", "-m", "ltc", "--splits", "1", "--plots", "plots", "--json")
+    code, out, err = run("evaluate", "t.csv", "-m", "ltc", "--splits", "2", "--jobs", "2", "--plots", "plots", "--json")
     assert code == 0, err
     assert 0 <= json.loads(out)["mean"]["ltc"]["accuracy"] <= 1
     drawn = ["accuracy_by_gap.png", "calibration.png", "importance.png"]
