@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.errors import DataError
+from features.writing import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,14 +79,14 @@ def importance(ranker: LearningToCompare, most: int = 20) -> Figure:
 def save(result: dict[str, Any], folder: str | Path, ranker: LearningToCompare | None = None) -> list[Path]:
     """Write the pictures of an evaluation (and of a ranker) as PNG files; their paths."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = {"accuracy_by_gap": accuracy_by_gap(result), "calibration": calibration(result)}
     if ranker is not None:
         drawn["importance"] = importance(ranker)
     paths = []
     for name, figure in drawn.items():
         paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=120)
+        with whole(paths[-1]) as draft:
+            figure.savefig(draft, dpi=120, format="png")
     return paths
 
 

@@ -16,6 +16,7 @@ from features.dynamics.cartography import regions
 from features.dynamics.points import agreement, correlations, scaling
 from features.dynamics.relatedness import Relatedness
 from features.dynamics.trajectories import Trajectories
+from features.writing import whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +41,8 @@ def _figure(width: float = 6.0, height: float = 4.0) -> tuple[Figure, Axes]:
 def write(figure: Figure, path: Path | str) -> Path:
     """Write a figure as PNG, 120 dots per inch but at most 900 wide; its folder is made."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=min(120.0, 900 / figure.get_figwidth()))
+    with whole(path) as draft:
+        figure.savefig(draft, dpi=min(120.0, 900 / figure.get_figwidth()), format="png")
     return path
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 from features.dynamics.cartography import regions
 from features.dynamics.relatedness import Relatedness, relatedness
 from features.errors import DataError
+from features.writing import write_text
 
 TASKS = ("arc_easy", "arc_challenge", "piqa", "sciq", "lambada_openai", "winogrande", "logiqa", "wsc")
 
@@ -168,8 +169,7 @@ def main() -> None:
     arguments = parser.parse_args()
     text = {"pythia": pythia, "cartography": cartography}[arguments.study](arguments.table)
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(text, encoding="utf-8")
+        write_text(arguments.out, text)
     print(text, end="")
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from features.writing import whole, write_text
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -50,15 +52,14 @@ class Page:
 
     def write(self, path: Path) -> None:
         """The page at `path` and the figures beside it, as .json."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         blocks = list(self.blocks)
         for name, (figure, place, shows) in reversed(self.pictures.items()):
             file = path.with_name(f"{path.stem}_{name}.png")
-            figure.savefig(file, dpi=90)
+            with whole(file) as draft:
+                figure.savefig(draft, dpi=90, format="png")
             blocks.insert(place, f"![{shows}]({file.name})")
-        whole = Page(self.title, self.command, blocks)
-        path.write_text(whole.markdown(), encoding="utf-8")
-        path.with_suffix(".json").write_text(json.dumps(rounded(self.figures), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_text(path, Page(self.title, self.command, blocks).markdown())
+        write_text(path.with_suffix(".json"), json.dumps(rounded(self.figures), indent=1, sort_keys=True) + "\n")
 
 
 def cell(value: Any) -> str:
