@@ -36,7 +36,7 @@ def each(work: Callable[..., T], parts: Iterable[tuple[Any, ...]], *, progress: 
     from tqdm import tqdm
 
     parts = list(parts)
-    done = Parallel(return_as="generator")(delayed(work)(*part) for part in parts)
+    done = Parallel(return_as="generator", max_nbytes=None)(delayed(work)(*part) for part in parts)
     return iter(
         tqdm(done, total=len(parts), file=sys.stderr, disable=None if progress else True, unit="split", dynamic_ncols=True)
     )
