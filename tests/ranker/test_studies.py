@@ -206,8 +206,9 @@ def test_shares_are_written_without_their_zero():
 
 def test_a_table_that_is_not_there_is_named(tmp_path, capsys):
     assert main(["nas", "--table", str(tmp_path)]) == 2
-    assert main(["zeng", "--jobs", "0"]) == 2
     assert "flexibert500_tidy.csv" in capsys.readouterr().err
+    assert main(["zeng", "--jobs", "0"]) == 2
+    assert "jobs = 0" in capsys.readouterr().err
     with pytest.raises(DataError, match="--table PATH"):
         sources.rectified(None)
 
