@@ -67,7 +67,8 @@ def read(folder: Path) -> LearningToCompare:
         if not isinstance(content.get("digests"), dict) or content["digests"].get(name) != _digest(text):
             raise DataError("does not fit the digest in ranker.json", where=str(folder / name), remedy=remedy)
     try:
-        ranker = LearningToCompare(**content["parameters"])
+        parameters = content["parameters"]
+        ranker = LearningToCompare(**{**parameters, "strata": tuple(parameters["strata"])})
         ranker.tasks_ = [str(t) for t in content["tasks"]]
         ranker._task_code = {t: i for i, t in enumerate(ranker.tasks_)}
         ranker.feature_names_in_ = np.array(content["feature_names_in"], dtype=object)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 from sklearn.base import BaseEstimator
+from threadpoolctl import threadpool_limits
 
 from features.errors import DataError
 from ranker.answering import Answering
@@ -168,19 +169,20 @@ class LearningToCompare(Answering, BaseEstimator):
         w = row_weights(y_, sd, unit) * rarity(given, same, unit)
         sample = Sample(Z, t, w, unit, task_code, checkpoint, groups, y_, sd, free, known)
         sample.sign = allowed_signs(self.signs, self.directions_[: self.standardiser_.n_numbers], sample)
-        self.ensemble_ = Ensemble()
-        held = self.ensemble_.fit(
-            sample,
-            bags=self.bags,
-            rounds=self.rounds,
-            seed=self.random_state,
-            max_pairs=self.max_pairs,
-            smooth=self.signs != "strict",
-        )
+        self.ensemble_, self.strata_ = Ensemble(), None
+        # Matrices are small: several threads would spin more than they compute, and decide the last digit.
+        with threadpool_limits(1, "blas"):
+            held = self.ensemble_.fit(
+                sample,
+                bags=self.bags,
+                rounds=self.rounds,
+                seed=self.random_state,
+                max_pairs=self.max_pairs,
+                smooth=self.signs != "strict",
+            )
+            self._judge(sample, held, told(given_X, self.strata))
         assert self.ensemble_.trees.whole is not None
         self.booster_: lgb.Booster = self.ensemble_.trees.whole
-        self.strata_ = None
-        self._judge(sample, held, told(given_X, self.strata))
         self.importance_ = importances(self, sample)
         self.card_: dict[str, Any] = describe(self, X, y_, sample, tasks, zoos, sd)
         return self

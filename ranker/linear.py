@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit
 
 from ranker.pairs import Floats, Ints, within
 
@@ -202,33 +201,41 @@ class Logistic(Linear):
     def fit(self, Z: Floats, t: Floats, w: Floats, unit: Ints, task: Ints, sign: Ints | None = None) -> Self:
         Z = np.nan_to_num(Z)
         i, j = within(unit, limit=_MOST_PAIRS)
+        i, j = np.where(t[i] > t[j], i, j), np.where(t[i] > t[j], j, i)
         weight = np.sqrt(w[i] * w[j]) * (t[i] != t[j])
-        D = (Z[i] - Z[j]) * np.sign(t[i] - t[j])[:, None]
         bounds = [
             (0, None) if s > 0 else (None, 0) if s < 0 else (None, None) for s in (np.zeros(Z.shape[1]) if sign is None else sign)
         ]
         tasks = np.unique(task)
         start = np.zeros(Z.shape[1])
-        self.weights = _logistic(D, weight, len(Z) / np.sqrt(len(tasks)), start, bounds)
+        self.weights = _logistic(Z, i, j, weight, len(Z) / np.sqrt(len(tasks)), start, bounds)
         self.task_weights = {}
         if len(tasks) > 1:
             for k in tasks:
-                rows = task[i] == k
-                if weight[rows].sum() > 0:
-                    own = _logistic(D[rows], weight[rows], float((task == k).sum()), self.weights, bounds)
+                rows, pairs = np.flatnonzero(task == k), task[i] == k
+                if weight[pairs].sum() > 0:
+                    ends = np.searchsorted(rows, i[pairs]), np.searchsorted(rows, j[pairs])
+                    own = _logistic(Z[rows], *ends, weight[pairs], float(len(rows)), self.weights, bounds)
                     self.task_weights[int(k)] = own - self.weights
         return self
 
 
-def _logistic(D: Floats, weight: Floats, size: float, centre: Floats, bounds: list[Any]) -> Floats:
-    """(d,) minimiser of size x mean log loss + |b - centre|^2 / 2."""
+def _logistic(Z: Floats, i: Ints, j: Ints, weight: Floats, size: float, centre: Floats, bounds: list[Any]) -> Floats:
+    """(d,) minimiser of size x mean log loss + |b - centre|^2 / 2, where row i of each pair is the better one.
+
+    The pairs' differences are never laid out: a pair costs two look-ups a step, whatever the number of features.
+    """
     total = float(weight.sum())
     if total <= 0:
         return centre
 
     def loss(b: Floats) -> tuple[float, Floats]:
-        z = D @ b
-        value = size * float(weight @ np.logaddexp(0, -z)) / total + 0.5 * float((b - centre) @ (b - centre))
-        return value, -size * ((weight * expit(-z)) @ D) / total + b - centre
+        score = Z @ b
+        z = score[i] - score[j]
+        small = np.exp(-np.abs(z))
+        value = size * float(weight @ (np.log(1 + small) - np.minimum(z, 0))) / total + 0.5 * float((b - centre) @ (b - centre))
+        pull = weight * np.where(z > 0, small, 1) / (1 + small)
+        slope = np.bincount(j, pull, len(Z)) - np.bincount(i, pull, len(Z))
+        return value, size * (slope @ Z) / total + b - centre
 
     return np.asarray(minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60}).x)

@@ -58,7 +58,7 @@ def fit(Z: Floats, t: Floats, w: Floats, *, rounds: int, seed: int, monotone: In
         weight=w,
         params={"min_data_in_bin": p["min_data_in_bin"], "max_bin": p["max_bin"], "feature_pre_filter": False, **QUIET},
     )
-    return lgb.train(p, data, rounds)
+    return lgb.train(p, data, rounds, keep_training_booster=True)  # else it is written as text and read again
 
 
 def fit_ranknet(Z: Floats, t: Floats, w: Floats, unit: Ints, *, rounds: int, seed: int, monotone: Ints) -> lgb.Booster:
@@ -84,7 +84,8 @@ def fit_ranknet(Z: Floats, t: Floats, w: Floats, unit: Ints, *, rounds: int, see
     p: dict[str, Any] = {**parameters(n, seed), "objective": gradient, "num_leaves": 6, "min_data_in_leaf": 2}
     if monotone.any():
         p["monotone_constraints"] = [int(m) for m in monotone]
-    return lgb.train(p, lgb.Dataset(Z, t, params={"min_data_in_bin": p["min_data_in_bin"], **QUIET}), rounds)
+    data = lgb.Dataset(Z, t, params={"min_data_in_bin": p["min_data_in_bin"], **QUIET})
+    return lgb.train(p, data, rounds, keep_training_booster=True)
 
 
 def merge(boosters: Sequence[lgb.Booster]) -> lgb.Booster:

@@ -54,15 +54,20 @@ def registry_exists(root: Path) -> bool:
     return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (root / "mlruns" / "mlflow.db").is_file()
 
 
-def default(folder: Path | None = None) -> Snapshot:
-    """The ranker that needs no MLflow: the one saved in `folder`, or the one fitted on the reference table."""
+def default(root: Path, folder: Path | None = None) -> Snapshot:
+    """The ranker that needs no MLflow: the one saved in `folder`, or the one fitted on the reference tables, which is kept in
+    `root`'s ``mlruns`` where there is one.
+    """
     if folder is not None:
         from ranker import LearningToCompare
 
         return Snapshot(LearningToCompare.load(folder), **_identity(folder), source="folder")
     from ranker.reference import DEFAULT, default_ranker
+    from ranker.reference.kept import kept_ranker
 
-    return Snapshot(default_ranker(), "default", DEFAULT, None, "default")
+    mlruns = root / "mlruns"
+    ranker = kept_ranker(mlruns / "default-ranker") if mlruns.is_dir() else default_ranker()
+    return Snapshot(ranker, "default", DEFAULT, None, "default")
 
 
 def _identity(folder: Path) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def current(root: Path, *, name: str = NAME, folder: Path | None = None, warn: C
             found = None
         if found is not None:
             return found
-    return default(folder)
+    return default(root, folder)
 
 
 class Watch:
@@ -146,7 +151,7 @@ class Watch:
         self, root: Path, *, name: str = NAME, folder: Path | None = None, keep: Path | None = None, seconds: float = 2.0
     ) -> None:
         self.root, self.name, self.folder, self.keep, self.seconds = root, name, folder, keep, seconds
-        self.snapshot: Snapshot = self._kept() or default(folder)
+        self.snapshot: Snapshot = self._kept() or default(root, folder)
         self.reachable: bool | None = None
         self.checked: float | None = None
         self.error: str | None = None

@@ -15,9 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from features.errors import DataError, ForetuneError
 from ranker import LearningToCompare
+from ranker.ensemble import Ensemble
 from ranker.reference import default_ranker, default_table, lean, load
 
 QUICK = {"bags": 4, "rounds": 20}
@@ -123,6 +125,20 @@ def test_the_same_rows_give_the_same_ranker() -> None:
     one, two = (LearningToCompare(**QUICK).fit(X, y) for _ in range(2))
     assert one.booster_.model_to_string() == two.booster_.model_to_string()
     assert (one.strengths(X) == two.strengths(X)).all()
+
+
+def test_a_fit_keeps_to_one_thread_and_gives_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    seen: list[set[int]] = []
+    fit = Ensemble.fit
+    monkeypatch.setattr(Ensemble, "fit", lambda self, *args, **kw: (seen.append(threads()), fit(self, *args, **kw))[1])
+    X, y = made()
+    with threadpool_limits(2, "blas"):
+        before = threads()
+        LearningToCompare(**QUICK).fit(X, y)
+        assert (before, seen, threads()) == ({2}, [{1}], {2})
 
 
 @pytest.mark.parametrize("name", ["error_rate", "bags", "rounds", "signs", "max_pairs"])

@@ -12,6 +12,7 @@ import pytest
 
 from features.errors import FailedError
 from ranker import LearningToCompare
+from ranker.reference.kept import made_of
 from served import table
 from serving.champion import Snapshot, Watch, check, current
 from serving.desk import Desk
@@ -49,6 +50,7 @@ def test_the_newest_champion_answers_and_a_corrupt_one_is_refused(
     watch = Watch(mlflow_root, keep=keep)
     watch.look()
     assert (watch.snapshot.source, watch.reachable) == ("default", True)
+    assert (mlflow_root / "mlruns" / "default-ranker" / made_of() / "ranker.json").is_file()  # it is not fitted at the next start
     first = register(rankers[0], mlflow_root)
     watch.look()
     assert (watch.snapshot.source, watch.snapshot.version, watch.swaps) == ("mlflow", first, 1)
