@@ -55,19 +55,17 @@ def registry_exists(root: Path) -> bool:
 
 
 def default(root: Path, folder: Path | None = None) -> Snapshot:
-    """The ranker that needs no MLflow: the one saved in `folder`, or the one fitted on the reference tables, which is kept in
-    `root`'s ``mlruns`` where there is one.
+    """The ranker that needs no MLflow: the one saved in `folder`, or the one fitted on the reference tables (kept in `root`'s
+    ``mlruns``).
     """
     if folder is not None:
         from ranker import LearningToCompare
 
         return Snapshot(LearningToCompare.load(folder), **_identity(folder), source="folder")
-    from ranker.reference import DEFAULT, default_ranker
+    from ranker.reference import DEFAULT
     from ranker.reference.kept import kept_ranker
 
-    mlruns = root / "mlruns"
-    ranker = kept_ranker(mlruns / "default-ranker") if mlruns.is_dir() else default_ranker()
-    return Snapshot(ranker, "default", DEFAULT, None, "default")
+    return Snapshot(kept_ranker(root), "default", DEFAULT, None, "default")
 
 
 def _identity(folder: Path) -> dict[str, Any]:

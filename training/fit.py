@@ -102,9 +102,9 @@ def _first(name: str, version: str, root: Path | str | None) -> bool:
 def _default(name: str, root: Path | str | None) -> Fitted:
     """Register the ranker of a new installation with its hold-out figures."""
     from ranker.evaluate import evaluate
-    from ranker.reference import default_ranker
+    from ranker.reference.kept import kept_ranker
 
-    recipe = default_ranker().get_params()
+    recipe = kept_ranker(Path(root or ".")).get_params()
     table = reference_table()
     evaluation = evaluate(table.assign(group=table["checkpoint"]), methods=DEFAULT_METHODS, parameters=recipe, splits=10)
     version = register_default(name, evaluation, root=root)
@@ -123,10 +123,10 @@ def register_default(name: str, evaluation: Mapping[str, Any] | None = None, *, 
 
     Its table is kept with it, but it is no part of history: retraining learns from what was measured here.
     """
-    from ranker.reference import default_ranker
+    from ranker.reference.kept import kept_ranker
     from training import tracking
 
-    ranker = default_ranker()
+    ranker = kept_ranker(Path(root or "."))
     return tracking.register_ranker(
         ranker,
         reference_table(),

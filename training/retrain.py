@@ -208,11 +208,11 @@ class _Retraining:
 
     def _champion_as_fitted(self, champion: str | None) -> tuple[LearningToCompare, pd.DataFrame]:
         """The champion, whose parameters and columns are its recipe, and its training table."""
-        from ranker.reference import default_ranker
+        from ranker.reference.kept import kept_ranker
         from training import tracking
 
         if champion is None:
-            return default_ranker(), reference_table()
+            return kept_ranker(Path(self.root or ".")), reference_table()
         ranker, _ = tracking.load_version(self.name, champion, root=self.root)
         table = tracking.training_table(self.name, champion, root=self.root)
         if table is None:

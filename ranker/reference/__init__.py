@@ -118,7 +118,7 @@ def lean(table: pd.DataFrame) -> list[pd.DataFrame]:
 
 @lru_cache(maxsize=1)
 def default_ranker() -> LearningToCompare:
-    """The ranker of a new installation, fitted on `default_table` (about four seconds, once per process).
+    """The ranker of a new installation, fitted on `default_table` (a few seconds; `ranker.reference.kept` keeps it on disk).
 
     It meets zoos that are nothing like these, so a feature may only count in its known direction: among the 50 published models
     a LOWER perplexity goes with a worse outcome, which is true of their learning rates and of nothing else. What the choice rests

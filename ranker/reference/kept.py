@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 _LIBRARIES = ("lightgbm", "numpy", "pandas", "scikit-learn", "scipy")
 
 
-def kept_ranker(place: Path) -> LearningToCompare:
-    """`default_ranker`, read from the folder `place` where it was kept by the same code, tables and libraries; else fitted, and
-    kept for the next time.
+def kept_ranker(root: Path) -> LearningToCompare:
+    """`default_ranker`, read from ``mlruns/default-ranker`` under `root` where the same code, tables and libraries have kept it;
+    else fitted, and kept for the next time if there is an ``mlruns``.
 
     What is kept is what `LearningToCompare.save` writes: it is checked as it is read, and what is damaged is fitted anew. A
-    place that cannot be written to costs nothing but the time.
+    folder that cannot be written to costs nothing but the time.
     """
     from ranker.compare import LearningToCompare
 
+    if not (root / "mlruns").is_dir():
+        return default_ranker()
+    place = root / "mlruns" / "default-ranker"
     target = place / made_of()
     try:
         return LearningToCompare.load(target)

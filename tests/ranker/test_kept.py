@@ -16,18 +16,21 @@ A, B = {"ppl_clm": 12.0, "kshot_acc": 0.61, "ppl_sc": 40.0}, {"ppl_clm": 31.0, "
 def test_what_is_kept_answers_to_the_last_digit_and_is_mended_where_it_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = tmp_path / "default-ranker"
-    (place / "of-an-older-version").mkdir(parents=True)
-    said = kept_ranker(place).answer(A, B).to_dict()
+    place = tmp_path / "mlruns" / "default-ranker"
+    said = kept_ranker(tmp_path).answer(A, B).to_dict()
     assert said == default_ranker().answer(A, B).to_dict()
+    assert not list(tmp_path.iterdir())  # nothing but mlruns is written to, and none is made
+
+    (place / "of-an-older-version").mkdir(parents=True)
+    assert kept_ranker(tmp_path).answer(A, B).to_dict() == said
     assert [folder.name for folder in place.iterdir()] == [made_of()]
 
     with monkeypatch.context() as patch:
         patch.setattr(kept, "default_ranker", lambda: pytest.fail("it was fitted again"))
-        again = kept_ranker(place)
+        again = kept_ranker(tmp_path)
     assert again.answer(A, B).to_dict() == said
     assert (again.card_, again.importance_, again.get_params()) == (
-        kept_ranker(place).card_,
+        kept_ranker(tmp_path).card_,
         default_ranker().importance_,
         default_ranker().get_params(),
     )
@@ -36,7 +39,7 @@ def test_what_is_kept_answers_to_the_last_digit_and_is_mended_where_it_is_damage
     trees = place / made_of() / "own.txt"
     whole = trees.read_text()
     trees.write_text(whole[: len(whole) // 2])
-    assert kept_ranker(place).answer(A, B).to_dict() == said
+    assert kept_ranker(tmp_path).answer(A, B).to_dict() == said
     assert trees.read_text() == whole
 
 
@@ -57,6 +60,8 @@ def test_other_tables_code_or_libraries_are_another_ranker(monkeypatch: pytest.M
 
 
 def test_where_nothing_can_be_kept_it_answers_all_the_same(tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file where the folder should be")
-    assert kept_ranker(tmp_path / "taken").answer(A, B).to_dict() == default_ranker().answer(A, B).to_dict()
-    assert (tmp_path / "taken").read_text() == "a file where the folder should be"
+    (tmp_path / "mlruns").mkdir()
+    taken = tmp_path / "mlruns" / "default-ranker"
+    taken.write_text("a file where the folder should be")
+    assert kept_ranker(tmp_path).answer(A, B).to_dict() == default_ranker().answer(A, B).to_dict()
+    assert taken.read_text() == "a file where the folder should be"
