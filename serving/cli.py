@@ -86,7 +86,7 @@ def main() -> None:
     except (SystemExit, KeyboardInterrupt) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:  # which is what Typer makes of a Ctrl-C
             raise
-        print("foretune: interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
+        print("foretune: interrupted; the same command measures and fine-tunes only what is not done yet", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except ForetuneError as error:
         if shown:

@@ -38,7 +38,7 @@ def kind(path: Path, given: str | None) -> str:
 
 
 def flat(rankings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One flat row per task and checkpoint (`COLUMNS`)."""
+    """One flat row per task and checkpoint (`COLUMNS`); `tied_with` is a JSON list, since names may hold blanks and commas."""
     rows = []
     for ranking in rankings:
         for row in ranking["ranking"]:
@@ -52,7 +52,7 @@ def flat(rankings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     "low": low,
                     "high": high,
                     "p_best": row["p_best"],
-                    "tied_with": " ".join(row["tied_with"]),
+                    "tied_with": json.dumps(row["tied_with"], ensure_ascii=False),
                 }
             )
     return rows

@@ -91,6 +91,8 @@ def test_a_table_without_outcomes_can_be_ranked_and_exported(run: Foretune, tmp_
     for name in ("r.csv", "r.json", "r.md"):
         assert run("rank", "known.csv", "-o", name)[0] == 0
     rows = list(csv.DictReader(Path("r.csv").read_text().splitlines()))
+    ties = {row["checkpoint"]: row["tied_with"] for row in json.loads(Path("r.json").read_text())["ranking"]}
+    assert {row["checkpoint"]: json.loads(row["tied_with"]) for row in rows} == ties
     assert [int(r["rank"]) for r in rows] == [1, 2, 3, 4, 5]
     assert [r["checkpoint"] for r in json.loads(Path("r.json").read_text())["ranking"]] == [r["checkpoint"] for r in rows]
     assert Path("r.md").read_text().count("| m0") >= 5
@@ -334,4 +336,4 @@ def test_an_interrupted_command_says_that_it_can_be_gone_on_with(run: Foretune, 
     monkeypatch.setattr("serving.demo.demo", interrupted)
     code, said, told = run("demo")
     assert (code, said) == (130, "")
-    assert "interrupted; what was finished is kept, run the same command to go on" in told
+    assert "interrupted; the same command measures and fine-tunes only what is not done yet" in told
