@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from features.errors import CheckpointError
+from features.writing import whole_folder
 
 
 def converted(file: Path, digest: str, cache: Path) -> Path:
@@ -22,9 +20,7 @@ def converted(file: Path, digest: str, cache: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    cache.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".converting-", dir=cache))
-    try:
+    with whole_folder(target) as draft:
         try:
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
             model = AutoModelForCausalLM.from_pretrained(
@@ -34,13 +30,6 @@ def converted(file: Path, digest: str, cache: Path) -> Path:
             line = (str(cause).strip().splitlines() or [""])[0]
             raise CheckpointError(f"cannot be read as GGUF ({type(cause).__name__}: {line})", where=str(file)) from cause
         model.hf_quantizer = None
-        model.save_pretrained(aside)
-        tokenizer.save_pretrained(aside)
-        try:
-            os.replace(aside, target)
-        except OSError:
-            if not (target / "config.json").is_file():  # someone else finished it first: theirs is the same
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
     return target

@@ -1,8 +1,10 @@
-"""Files that appear whole or not at all: written beside their place, then renamed."""
+"""Files and folders that appear whole or not at all: written beside their place, then renamed."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,25 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill, which is put at `path` at the end, and thrown away where something fails.
+
+    Where another process was first, what it put there stays: whoever makes the folder must make the same.
+    """
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        try:
+            os.replace(draft, path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

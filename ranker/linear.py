@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.optimize import minimize
 
-from ranker.pairs import Floats, Ints, within
+from ranker.pairs import Floats, Ints, better_first, within
 
 _MOST_PAIRS = 20_000
 _RATIOS = np.exp(np.linspace(np.log(1e-3), np.log(1e4), 36))
@@ -200,9 +200,7 @@ class Logistic(Linear):
 
     def fit(self, Z: Floats, t: Floats, w: Floats, unit: Ints, task: Ints, sign: Ints | None = None) -> Self:
         Z = np.nan_to_num(Z)
-        i, j = within(unit, limit=_MOST_PAIRS)
-        i, j = np.where(t[i] > t[j], i, j), np.where(t[i] > t[j], j, i)
-        weight = np.sqrt(w[i] * w[j]) * (t[i] != t[j])
+        i, j, weight = better_first(t, w, *within(unit, limit=_MOST_PAIRS))
         bounds = [
             (0, None) if s > 0 else (None, 0) if s < 0 else (None, None) for s in (np.zeros(Z.shape[1]) if sign is None else sign)
         ]

@@ -48,6 +48,12 @@ def within(unit: Ints, *, limit: int | None = None, seed: int = 0) -> tuple[Ints
     return np.concatenate(left).astype(np.int64), np.concatenate(right).astype(np.int64)
 
 
+def better_first(t: Floats, w: Floats, i: Ints, j: Ints) -> tuple[Ints, Ints, Floats]:
+    """Each pair with the row of the higher outcome `t` first, and its weight: the root of both rows', 0 where they are equal."""
+    up = t[i] > t[j]
+    return np.where(up, i, j), np.where(up, j, i), np.sqrt(w[i] * w[j]) * (t[i] != t[j])
+
+
 def certainty(y: Floats, sd: Floats | None, i: Ints, j: Ints) -> Floats:
     """Weight of each pair: how sure its order is given the outcomes' noise, |2 q - 1| with q = Phi(gap / root of summed
     variances).

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import expit
 
 from features.errors import DataError
-from ranker.pairs import Floats, Ints, within
+from ranker.pairs import Floats, Ints, better_first, within
 
 _PAIRS_A_ROW, _FEW_PAIRS, _LEAST_BEND = 16, 2000, 1e-6
 QUIET: dict[str, Any] = {"verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 1}
@@ -70,9 +70,7 @@ def fit_ranknet(Z: Floats, t: Floats, w: Floats, unit: Ints, *, rounds: int, see
     monotone : (d,) +1 or -1 where a feature may only count in that direction
     """
     n = len(Z)
-    i, j = within(unit, limit=max(_FEW_PAIRS, _PAIRS_A_ROW * n), seed=seed)
-    i, j = np.where(t[i] > t[j], i, j), np.where(t[i] > t[j], j, i)
-    weight = np.sqrt(w[i] * w[j]) * (t[i] != t[j])
+    i, j, weight = better_first(t, w, *within(unit, limit=max(_FEW_PAIRS, _PAIRS_A_ROW * n), seed=seed))
     weight *= n / max(float(weight.sum()), 1e-12)
 
     def gradient(score: Floats, _: lgb.Dataset) -> tuple[Floats, Floats]:

@@ -104,7 +104,7 @@ def _default(name: str, root: Path | str | None) -> Fitted:
     from ranker.evaluate import evaluate
     from ranker.reference.kept import kept_ranker
 
-    recipe = kept_ranker(Path(root or ".")).get_params()
+    recipe = kept_ranker(root).get_params()
     table = reference_table()
     evaluation = evaluate(table.assign(group=table["checkpoint"]), methods=DEFAULT_METHODS, parameters=recipe, splits=10)
     version = register_default(name, evaluation, root=root)
@@ -126,7 +126,7 @@ def register_default(name: str, evaluation: Mapping[str, Any] | None = None, *, 
     from ranker.reference.kept import kept_ranker
     from training import tracking
 
-    ranker = kept_ranker(Path(root or "."))
+    ranker = kept_ranker(root)
     return tracking.register_ranker(
         ranker,
         reference_table(),

@@ -212,7 +212,7 @@ class _Retraining:
         from training import tracking
 
         if champion is None:
-            return kept_ranker(Path(self.root or ".")), reference_table()
+            return kept_ranker(self.root), reference_table()
         ranker, _ = tracking.load_version(self.name, champion, root=self.root)
         table = tracking.training_table(self.name, champion, root=self.root)
         if table is None:

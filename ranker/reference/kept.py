@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import tempfile
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.errors import DataError
+from features.writing import whole_folder
 from ranker.reference import TABLES, default_ranker
 
 if TYPE_CHECKING:
@@ -19,37 +19,28 @@ if TYPE_CHECKING:
 _LIBRARIES = ("lightgbm", "numpy", "pandas", "scikit-learn", "scipy")
 
 
-def kept_ranker(root: Path) -> LearningToCompare:
-    """`default_ranker`, read from ``mlruns/default-ranker`` under `root` where the same code, tables and libraries have kept it;
-    else fitted, and kept for the next time if there is an ``mlruns``.
+def kept_ranker(root: Path | str | None = None) -> LearningToCompare:
+    """`default_ranker`, read from ``mlruns/default-ranker`` under `root` (the current folder) where the same code, tables and
+    libraries have kept it; else fitted, and kept for the next time if there is an ``mlruns``.
 
     What is kept is what `LearningToCompare.save` writes: it is checked as it is read, and what is damaged is fitted anew. A
     folder that cannot be written to costs nothing but the time.
     """
     from ranker.compare import LearningToCompare
 
-    if not (root / "mlruns").is_dir():
+    mlruns = Path(root or ".") / "mlruns"
+    if not mlruns.is_dir():
         return default_ranker()
-    place = root / "mlruns" / "default-ranker"
-    target = place / made_of()
+    place = mlruns / "default-ranker" / made_of()
     try:
-        return LearningToCompare.load(target)
+        return LearningToCompare.load(place)
     except DataError:
         ranker = default_ranker()
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        before = set(place.iterdir()) - {target}
-        aside = Path(tempfile.mkdtemp(prefix=".keeping-", dir=place))
-        try:
-            ranker.save(aside)
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(aside, target)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        for other in before:  # of versions that are gone, or killed while they were written
-            shutil.rmtree(other, ignore_errors=True)
-    except OSError:
-        pass  # nowhere to keep it, or another process was first
+    with suppress(OSError):
+        for old in place.parent.glob("[!.]*"):  # of another version, or damaged
+            shutil.rmtree(old)
+        with whole_folder(place) as draft:
+            ranker.save(draft)
     return ranker
 
 

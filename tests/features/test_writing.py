@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from features.writing import whole, write_text
+from features.writing import whole, whole_folder, write_text
 
 
 def test_what_fails_half_way_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -51,3 +51,18 @@ def test_a_ranking_that_the_disk_cannot_take_leaves_the_earlier_one(tmp_path: Pa
     )
     assert "File too large" in said.stderr
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("r.json", "before")]
+
+
+def test_a_folder_appears_when_it_is_full_and_the_first_one_stays(tmp_path: Path) -> None:
+    place = tmp_path / "made" / "folder"
+    with pytest.raises(UnicodeEncodeError), whole_folder(place) as draft:
+        (draft / "half").write_text("half of \ud800", encoding="utf-8")
+    assert list(place.parent.iterdir()) == []
+    with whole_folder(place) as draft, whole_folder(place) as other:
+        (draft / "of").write_text("one")
+        assert not place.exists()
+        (other / "of").write_text("another")
+    assert [p.name for p in place.parent.iterdir()] == ["folder"]
+    assert (place / "of").read_text() == "another"  # it was finished first
+    with pytest.raises(OSError), whole_folder(place / "of") as draft:
+        (draft / "x").write_text("")
