@@ -19,7 +19,7 @@ from ranker.strata import Strata
 if TYPE_CHECKING:
     from ranker.compare import LearningToCompare
 
-FORMAT = 5
+FORMAT = 6
 _TEXTS = ("booster.txt", "bags.txt", "own.txt", "own_bags.txt")
 
 

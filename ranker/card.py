@@ -95,6 +95,7 @@ def describe(
         "call_from": float(ranker.call_from_),
         "strata": None if ranker.strata_ is None else ranker.strata_.to_json(),
         "weights": dict(zip(SCORERS, map(float, ranker.ensemble_.weights[-1]), strict=True)),
+        "steepness": {ranker.tasks_[k]: factor for k, factor in sorted(ranker.ensemble_.steep.items())},
         "importance": ranker.importance_,
         "limits": {str(name): [float(values[name].min()), float(values[name].max())] for name in values},
         "signs": {ranker.standardiser_.names[k]: int(s) for k, s in enumerate(sample.sign) if s},

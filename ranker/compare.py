@@ -60,9 +60,8 @@ class LearningToCompare(Answering, BaseEstimator):
     Notes
     -----
     Every scorer s_m gives a checkpoint one number; log-odds(a, b) = sum_m c_m (s_m(a) - s_m(b)) with c_m > 0 (times a factor > 0
-    of what the two share, with `strata`), so that P(a, b) + P(b, a) = 1 to the last bit, P(a, a) = 1/2, and the ranking is
-    transitive. Outcomes are compared within a zoo and
-    task only.
+    of the task, and one of what the two share, with `strata`), so that P(a, b) + P(b, a) = 1 to the last bit, P(a, a) = 1/2, and
+    the ranking is transitive. Outcomes are compared within a zoo and task only.
 
     References
     ----------

@@ -19,6 +19,7 @@ from ranker.held import SCORERS, Held, group_sizes, weigh_both
 from ranker.linear import Linear, Logistic, Signs, Single
 from ranker.pairs import Floats, Ints, certainty, within
 from ranker.process import Process
+from ranker.steepness import steepness
 from ranker.trees import Forest, fit, fit_ranknet
 
 _LINEAR: dict[str, type[Linear]] = {"signs": Signs, "single": Single, "linear": Linear, "logistic": Logistic}
@@ -98,7 +99,8 @@ class Ensemble:
     weights : (2, M) log-odds per unit of each scorer's difference, on a task without and with scorers of its own
     left_out : share of the groups that a resample leaves out
     tasks_in_trees : number of task columns appended to the trees' matrix
-    strange : what is left of the log-odds on a task that was not fitted on (code -1)
+    steep : what the log-odds of each task that was fitted on are multiplied by, code -> factor
+    strange : the same for a task that was not fitted on (code -1)
     """
 
     linears: dict[str, list[Linear]] = field(default_factory=dict)
@@ -109,6 +111,7 @@ class Ensemble:
     weights: Floats = field(default_factory=lambda: np.ones((2, len(SCORERS))) / len(SCORERS))
     left_out: float = 0.25
     tasks_in_trees: int = 0
+    steep: dict[int, float] = field(default_factory=dict)
     strange: float = _STRANGE
     _stacks: dict[int, Floats] = field(default_factory=dict)
 
@@ -158,8 +161,12 @@ class Ensemble:
         rarity = members[at] ** -0.5
         gap, better, sure, i, j, fold = columns
         rows_of_own = np.bincount(sample.task)[sample.task[i]] * np.isin(sample.task[i], own_tasks)
-        held = Held(gap, better, sure * rarity[i] * rarity[j], i, j, fold, rows_of_own, size)
+        of_task = {int(k): sample.task == k for k in np.unique(sample.task)}
+        worth = {k: group_sizes(at[rows], sample.checkpoint[rows])[1] for k, rows in of_task.items()}
+        pair = (i, j, fold, rows_of_own, sample.task[i])
+        held = Held(gap, better, sure * rarity[i] * rarity[j], *pair, size, worth)
         self.weights = weigh_both(held)
+        self.steep = steepness(held, self.weights)
         return held
 
     @staticmethod
@@ -229,8 +236,8 @@ class Ensemble:
     # ---- answering
 
     def trusted(self, task: int) -> float:
-        """Share of the log-odds that counts: all on a task that was fitted on, `strange` on another."""
-        return self.strange if task < 0 else 1.0
+        """What the log-odds are multiplied by: `steep` of a task that was fitted on, `strange` of another."""
+        return self.strange if task < 0 else self.steep.get(task, 1.0)
 
     def weights_of(self, task: int) -> Floats:
         """(M,) weights of the scorers on a task."""
@@ -315,6 +322,7 @@ class Ensemble:
             "weights": self.weights.tolist(),
             "left_out": self.left_out,
             "tasks_in_trees": self.tasks_in_trees,
+            "steep": {str(k): factor for k, factor in self.steep.items()},
             "strange": self.strange,
         }
 
@@ -330,5 +338,6 @@ class Ensemble:
             np.array(data["weights"], float),
             float(data["left_out"]),
             int(data["tasks_in_trees"]),
+            {int(k): float(factor) for k, factor in data["steep"].items()},
             float(data["strange"]),
         )

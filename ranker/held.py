@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ranker.blend import probability, weights
 from ranker.pairs import Floats, Ints
+from ranker.steepness import steepness
 
 SCORERS = ("signs", "single", "linear", "logistic", "process", "trees", "own trees", "own process")
 _ROWS_A_SHARE, _MOST_SHARES = 25, 3.0
@@ -39,7 +40,9 @@ class Held:
     i, j : (n,) rows of the sample
     fold : (n,) which resample left the two out
     own : (n,) rows of the task where it has scorers of its own, else 0
+    task : (n,) code
     size : what the pairs are worth, in independent ones: the effective number of groups
+    worth : the same of each task's pairs, by its code
     """
 
     gap: Floats
@@ -49,22 +52,31 @@ class Held:
     j: Ints
     fold: Ints
     own: Ints
+    task: Ints
     size: float
+    worth: Mapping[int, float]
 
     def only(self, rows: Any) -> Held:
-        pair = (self.weight[rows], self.i[rows], self.j[rows], self.fold[rows], self.own[rows])
-        return Held(self.gap[rows], self.better[rows], *pair, self.size)
+        pair = (self.weight[rows], self.i[rows], self.j[rows], self.fold[rows], self.own[rows], self.task[rows])
+        return Held(self.gap[rows], self.better[rows], *pair, self.size, self.worth)
+
+    def log_odds(self, weights: Floats, steep: Mapping[int, float] | None = None) -> Floats:
+        """(n,) of each pair's first, from (2, M) weights on a task without and with scorers of its own, and its steepness."""
+        whole = (self.gap * weights[(self.own > 0).astype(int)]).sum(1)
+        tasks, at = np.unique(self.task, return_inverse=True)
+        return whole * np.array([(steep or {}).get(int(k), 1.0) for k in tasks])[at]
 
 
 def group_sizes(group: Ints, checkpoint: Ints) -> tuple[Floats, float]:
     """(groups,) checkpoints in each group, and how many groups of one size they are worth: (sum n)^2 / sum n^2 (Kish 1965).
 
-    `group` has codes 0, 1, ... per row. Where one uploader has a tenth of all checkpoints, most pairs are that one's and repeat
+    `group`, `checkpoint` : (rows,) codes. Where one uploader has a tenth of all checkpoints, most pairs are that one's and repeat
     each other: what they say of the next uploader's is worth far less than their number.
     """
+    names, group = np.unique(group, return_inverse=True)
     owner = np.zeros(int(checkpoint.max()) + 1, np.int64)
     owner[checkpoint] = group
-    members = np.bincount(owner[np.unique(checkpoint)], minlength=int(group.max()) + 1).astype(float)
+    members = np.bincount(owner[np.unique(checkpoint)], minlength=len(names)).astype(float)
     members = np.maximum(members, 1.0)
     return members, float(members.sum() ** 2 / (members**2).sum())
 
@@ -96,11 +108,12 @@ def weigh_both(held: Held) -> Floats:
 
 
 def cross_fitted(held: Held, folds: int = 4) -> Floats:
-    """P of each held-out pair, from weights learnt on the other resamples' pairs: the figures that may be quoted."""
+    """P of each held-out pair, learnt (weights, steepness) on the other resamples' pairs: the figures that may be quoted."""
     out = np.empty(len(held.better))
     part = held.fold % folds
     for k in np.unique(part):
         rows = part == k
-        learnt = weigh_both(held.only(~rows) if not rows.all() else held)
-        out[rows] = probability((held.gap[rows] * learnt[(held.own[rows] > 0).astype(int)]).sum(1))
+        others = held.only(~rows) if not rows.all() else held
+        learnt = weigh_both(others)
+        out[rows] = probability(held.only(rows).log_odds(learnt, steepness(others, learnt)))
     return out

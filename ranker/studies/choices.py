@@ -28,8 +28,10 @@ from ranker.studies.tried import tried
 from ranker.table import proxies_of
 from ranker.trees import QUIET
 
+_ONE = "one steepness"  # for all tasks, in place of each one's own
 BLENDS: dict[str, tuple[Callable[[tuple[float, ...]], tuple[float, ...]], dict[str, Any]]] = {
     "as it is": (lambda p: p, {}),
+    _ONE: (lambda p: p, {}),
     "one share each": (lambda p: tuple(float(share > 0) for share in p), {}),
     "without signs": (lambda p: (0.0, *p[1:]), {}),
     "process and trees only": (lambda p: (0.0, 0.0, 0.0, 0.0, *p[4:]), {}),
@@ -174,10 +176,11 @@ def _judge(df: pd.DataFrame, groups: Any, parts: list[tuple[Any, Any]]) -> dict[
                 continue
             zoo = pd.concat([rows, train[train["task"] == task]])[columns]
             Z = ranker.standardiser_.standardise(ranker.standardiser_.raw(rows[columns]), ranker.context(zoo))
-            scores = ranker.ensemble_.apart(Z, ranker.tasks_.index(str(task)) if str(task) in ranker.tasks_ else -1)
+            code = ranker.tasks_.index(str(task)) if str(task) in ranker.tasks_ else -1
+            scores, steep = ranker.ensemble_.apart(Z, code), ranker.ensemble_.trusted(code)
             better = np.sign(y[i] - y[j])
             found = {name: scores[i, k] - scores[j, k] for k, name in enumerate(SCORERS)}
-            found |= {b: (scores[i] - scores[j]) @ shares[b] for b in BLENDS}
+            found |= {b: (1.0 if b == _ONE else steep) * (scores[i] - scores[j]) @ shares[b] for b in BLENDS}
             found["pair trees"] = trees.gaps(Z, i, j)
             found["pair trees with it"] = _unit(found["pair trees"]) / 2 + _unit(found["as it is"])
             for name, gap in found.items():
