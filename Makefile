@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+COMPILE = $(BIN)/python -m compileall -qq -x '/site-packages/.*/tests/' $(VENV)/lib
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -11,9 +12,12 @@ env: $(VENV)/.done
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable ".[test,ray,postgres]"
-	@# pip compiles on one core; some packages carry templates that are no Python, and it would pass over them too
-	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	@# pip compiles on one core, and stops at templates that are no Python. What is there is compiled while pip is at work on the
+	@# rest (a file half written is found stale later, by size and time), the rest on all cores; the packages' own tests never.
+	$(COMPILE) & \
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable ".[test,ray,postgres]" \
+	&& wait
+	$(COMPILE) -j 0 || true
 	touch $@
 
 demo: env

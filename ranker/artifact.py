@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ranker.compare import LearningToCompare
 
 FORMAT = 6
+_READ = (5, FORMAT)  # 5 knew one steepness for all tasks, and is answered as it was
 _TEXTS = ("booster.txt", "bags.txt", "own.txt", "own_bags.txt")
 
 
@@ -61,8 +62,9 @@ def read(folder: Path) -> LearningToCompare:
         raise DataError(f"cannot be read: {str(error).splitlines()[0]}", where=where, remedy=remedy) from error
     if not isinstance(content, dict) or content.get("kind") != "foretune learning-to-compare":
         raise DataError("not a ranker", where=where, remedy=remedy)
-    if content.get("format") != FORMAT:
-        raise DataError(f"format {content.get('format')!r}, this version reads {FORMAT}", where=where, remedy=remedy)
+    if content.get("format") not in _READ:
+        reads = " and ".join(map(str, _READ))
+        raise DataError(f"format {content.get('format')!r}, this version reads {reads}", where=where, remedy=remedy)
     for name, text in texts.items():
         if not isinstance(content.get("digests"), dict) or content["digests"].get(name) != _digest(text):
             raise DataError("does not fit the digest in ranker.json", where=str(folder / name), remedy=remedy)

@@ -338,6 +338,6 @@ class Ensemble:
             np.array(data["weights"], float),
             float(data["left_out"]),
             int(data["tasks_in_trees"]),
-            {int(k): float(factor) for k, factor in data["steep"].items()},
+            {int(k): float(factor) for k, factor in data.get("steep", {}).items()},
             float(data["strange"]),
         )
