@@ -57,6 +57,18 @@ def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "mlruns" / "mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def kept_default(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default ranker as a project keeps it, for services that start in a project used before; a new one fits it."""
+    from ranker.reference.kept import kept_ranker
+
+    together = "PYTEST_XDIST_WORKER" in os.environ
+    root = tmp_path_factory.getbasetemp().parent / "fitted" if together else tmp_path_factory.mktemp("fitted")
+    (root / "mlruns").mkdir(parents=True, exist_ok=True)
+    kept_ranker(root)
+    return root / "mlruns" / "default-ranker"
+
+
 @pytest.fixture
 def mlflow_root(_migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder of the test's own with a migrated, empty MLflow store in `mlruns/`; MLFLOW_TRACKING_URI is unset."""

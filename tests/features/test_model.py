@@ -10,6 +10,7 @@ import struct
 import time
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -341,16 +342,17 @@ def test_gguf_file_that_is_none_is_named_and_leaves_nothing(copy: Path, tmp_path
     with pytest.raises(CheckpointError, match=r"small\.gguf: not a GGUF file"):
         load(copy, gguf_file="small.gguf")
     (copy / "small.gguf").write_bytes(b"GGUF" + b"\0" * 40)
+    readers = gguf.GGUFReader, gguf.get_tensor_name_map
     with pytest.raises(CheckpointError, match=r"small\.gguf: cannot be read as GGUF"):
         load(copy, gguf_file="small.gguf", cache=tmp_path / "converted")
     assert list((tmp_path / "converted").iterdir()) == []
+    assert (gguf.GGUFReader, gguf.get_tensor_name_map) == readers  # kept for the time of a conversion only
     with pytest.raises(CheckpointError, match=r"other\.gguf: no such file; check gguf_file"):
         load(copy, gguf_file="other.gguf")
 
 
 def _write_gguf(folder: Path, file: Path) -> Path:
     """The llama checkpoint of the tests as a float32 GGUF, as llama.cpp's converter would write it."""
-    import gguf
     from safetensors.numpy import load_file
     from transformers import AutoTokenizer
 

@@ -38,11 +38,12 @@ def zoo_folder(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def service(zoo_folder: Path, _migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def service(zoo_folder: Path, _migrated: Path, kept_default: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The session's service: with a token, a zoo, a table, an empty MLflow store; limits are small so that tests reach them."""
     root = tmp_path_factory.mktemp("service")
     (root / "mlruns").mkdir()
     shutil.copy(_migrated, root / "mlruns" / "mlflow.db")
+    shutil.copytree(kept_default, root / "mlruns" / "default-ranker")
     limits = {
         "FORETUNE_MAX_BODY": "1000000",
         "FORETUNE_MAX_CANDIDATES": "1200",

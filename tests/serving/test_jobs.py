@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -90,7 +91,10 @@ def test_a_canceled_job_is_not_claimed_and_its_process_cannot_complete_it(jobs: 
         jobs.status("nope")
 
 
-def test_a_measurement_killed_with_the_service_goes_on_after_a_restart(zoo_folder: Path, mlflow_root: Path) -> None:
+def test_a_measurement_killed_with_the_service_goes_on_after_a_restart(
+    zoo_folder: Path, mlflow_root: Path, kept_default: Path
+) -> None:
+    shutil.copytree(kept_default, mlflow_root / "mlruns" / "default-ranker")
     server = Server(mlflow_root, token=TOKEN, environment={"FORETUNE_LIMIT": "8", "FORETUNE_REQUEST_SECONDS": "250"})
     arguments = ("--zoo", str(zoo_folder / "zoo.yaml"), "--task", str(zoo_folder / "films.yaml"))
     try:
