@@ -63,7 +63,8 @@ class Decision:
 
     def __str__(self) -> str:
         verb = f"would be {self.action}" if self.dry_run else self.action
-        return f"{verb}: {self.reason}; champion: {self.name} version {self.champion or '(the default ranker)'}"
+        champion = f"{self.name} version {self.champion}" if self.champion else "the default ranker"
+        return f"{verb}: {self.reason}; champion: {champion}"
 
 
 def _stderr(line: str) -> None:
