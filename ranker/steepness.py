@@ -36,34 +36,28 @@ def steepness(held: Held, weights: Floats) -> dict[int, float]:
     held : held-out pairs
     weights : (2, M) of the scorers, of `ranker.held.weigh_both`
     """
-    right = held.log_odds(weights) * held.better
-    tasks, likelihood = [], []
-    for task in np.unique(held.task):
-        rows = held.task == task
-        share = held.weight[rows]
-        if share.sum() <= 0:
-            continue
-        z, share = right[rows], share / share.sum()
-        tasks.append(int(task))
-        likelihood.append([-held.worth[int(task)] * float(share @ np.logaddexp(0, -np.exp(s) * z)) for s in _SLOPES])
-    if len(tasks) < 2:
-        return dict.fromkeys(tasks, 1.0)
-    return dict(zip(tasks, np.exp(_shrunk(np.array(likelihood))).tolist(), strict=True))
+    tasks, at = np.unique(held.task, return_inverse=True)
+    mass = np.bincount(at, held.weight)
+    right, share = held.log_odds(weights) * held.better, held.weight / np.maximum(mass, 1e-300)[at]
+    loss = np.array([np.bincount(at, share * np.logaddexp(0, -np.exp(s) * right), len(tasks)) for s in _SLOPES])
+    there = mass > 0
+    worth = np.array([held.worth[int(k)] for k in tasks])
+    if there.sum() < 2:
+        return dict.fromkeys(tasks[there].tolist(), 1.0)
+    return dict(zip(tasks[there].tolist(), np.exp(_shrunk(-(worth * loss)[:, there])).tolist(), strict=True))
 
 
 def _shrunk(log_likelihood: Floats) -> Floats:
-    """(K,) expected log factor of each task, less the expected centre; `log_likelihood` is (K, G) over `_SLOPES`.
+    """(K,) expected log factor of each task, less the expected centre; `log_likelihood` is (G, K) over `_SLOPES`.
 
     The centre is what all tasks have in common: the scorers' weights have that already.
     """
-    found = np.exp(log_likelihood - log_likelihood.max(1, keepdims=True))
-    evidence = np.empty((len(_SPREADS), len(_CENTRES)))
-    offset = np.empty((len(_SPREADS), len(_CENTRES), len(found)))
-    for n, spread in enumerate(_SPREADS):
-        density = np.exp(-((_SLOPES - _CENTRES[:, None]) ** 2) / (2 * spread**2))
-        density /= density.sum(1, keepdims=True)
-        mass = np.maximum(density @ found.T, 1e-300)
-        evidence[n] = np.log(mass).sum(1) - 0.5 * (spread / _SPREAD) ** 2
-        offset[n] = (density * _SLOPES) @ found.T / mass - _CENTRES[:, None]
+    found = np.exp(log_likelihood - log_likelihood.max(0))
+    spread, centre = (grid.ravel()[:, None] for grid in np.meshgrid(_SPREADS, _CENTRES))
+    density = np.exp(-((_SLOPES - centre) ** 2) / (2 * spread**2))
+    density /= density.sum(1, keepdims=True)
+    mass = np.maximum(density @ found, 1e-300)
+    evidence = np.log(mass).sum(1) - 0.5 * (spread[:, 0] / _SPREAD) ** 2
     weight = np.exp(evidence - evidence.max())
-    return np.tensordot(weight / weight.sum(), offset, 2)
+    weight /= weight.sum()
+    return weight @ ((density * _SLOPES) @ found / mass - centre)
