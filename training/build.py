@@ -137,13 +137,19 @@ def _each(arguments: list[Job], jobs: int, bar: Any) -> Iterator[tuple[int, Reco
             yield one[3], _train(*one, tick=bar)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(
         jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(threads, os.getpid())
     ) as pool:
         pending = {pool.submit(_train, *one): one[3] for one in arguments}
-        for future in as_completed(pending):
-            bar.update(arguments[0][0].steps)
-            yield pending[future], future.result()
+        try:
+            for future in as_completed(pending):
+                bar.update(arguments[0][0].steps)
+                yield pending[future], future.result()
+        except BaseException:  # interrupted: what the variants in work have is kept, and nobody waits for their end
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+            raise
 
 
 def _begin(threads: int, parent: int) -> None:
