@@ -28,8 +28,8 @@ _MOST_TASKS_IN_TREES = 40
 # With fewer rows a task's own scorers lose to those of all tasks together (docs/studies/choices.md).
 _OWN_ROWS, _OWN_ROWS_OF_A_BAG, _OWN_ROUNDS, _OWN_SEEDS = 20, 10, 75, 3
 _LARGE = 5000
-# What a task never fitted on leaves of the log-odds: on six published tables the best slope there was .50 to 1.05 (geometric mean
-# .79) of the one on tasks that were (docs/studies/choices.md); a little less is kept, to be safe. Where one task is all that was
+# What a task never fitted on leaves of the log-odds: on six published tables the best slope there was .53 to 1.11 (geometric mean
+# .80) of the one on tasks that were (docs/studies/choices.md); a little less is kept, to be safe. Where one task is all that was
 # seen, how far tasks differ is unknown.
 _STRANGE, _STRANGE_TO_ONE = 0.7, 0.5
 
