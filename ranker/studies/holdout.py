@@ -110,8 +110,8 @@ class Figures:
         return {str(k): float(v) for k, v in frame.groupby("task", sort=False)["accuracy"].mean().items()}
 
     def of(self, method: str, pairs: str = "all", against: str | None = None) -> dict[str, Any]:
-        """Figures of a method: accuracy (mean over splits and tasks), sd over splits, ci95, Brier score, calibration error,
-        calls, order.
+        """Figures of a method: accuracy (mean over splits and tasks), sd over splits, ci95, Brier score, calibration error of all
+        pairs together (too shy on one task and too bold on another cancel there) and its mean over tasks, calls, order.
 
         With `against`, the paired difference to that method and its ci95.
         """
@@ -126,6 +126,7 @@ class Figures:
             "tasks": self.tasks(method, pairs),
             "brier": float(np.mean((p - hit) ** 2)),
             "ece": calibration_error(p, hit),
+            "ece_task": _within_tasks(one),
         }
         if one.called:
             called = np.concatenate(one.called)
@@ -141,6 +142,16 @@ class Figures:
             base = float(pd.DataFrame(self.judged[against, pairs].accuracy).groupby("task")["accuracy"].mean().mean())
             out["against"] = {"method": against, "difference": out["accuracy"] - base, "ci95": metrics.interval(difference)}
         return out
+
+
+def _within_tasks(one: Judged) -> float:
+    """Mean over tasks of the calibration error of each."""
+    of = [piece["task"] for piece in one.accuracy]
+    errors = []
+    for task in dict.fromkeys(of):
+        p, hit = (np.concatenate([part[k] for k, name in enumerate(of) if name == task]) for part in (one.p, one.hit))
+        errors.append(calibration_error(p, hit))
+    return float(np.mean(errors))
 
 
 def _ratio(right: csr_matrix, count: csr_matrix, draws: Ints) -> Floats:

@@ -45,15 +45,17 @@ def study(table: str | Path | None = None, *, splits: int = 0, seed: int = 0, co
         low, high = one.get("called_ci95") or (None, None)
         right = cell(one.get("called_accuracy")) + ("" if low is None else f" [{cell(low)}, {cell(high)}]")
         met = "yes" if one["accuracy"] >= aim - 5e-4 else "no"
-        rows.append([what, simple, aim, with_interval(one), one["sd"], met, one["ece"], one.get("called"), right])
+        sure = one["ece"], one.get("ece_task"), one.get("called"), right
+        rows.append([what, simple, aim, with_interval(one), one["sd"], met, *sure])
     if not rows:
         raise DataError("no figures there", where=str(folder), remedy="run the studies with -o FOLDER/NAME.md first")
     page.text(
-        "From the figures beside the other pages. Called pairs should be right 9 times in 10; ECE: expected calibration error."
+        "From the figures beside the other pages. Called pairs should be right 9 times in 10; ECE: expected calibration error, "
+        "of all pairs together and within a task (mean of the tasks)."
     )
     page.table(
         "Held-out pairwise accuracy",
-        ["study", "published or simple", "aim", "ltc [95 %]", "sd", "met", "ECE", "called", "right [95 %]"],
+        ["study", "published or simple", "aim", "ltc [95 %]", "sd", "met", "ECE", "within a task", "called", "right [95 %]"],
         rows,
     )
     page.text("What the outcomes' own scatter leaves to be known: [ceilings.md](ceilings.md), and below for Zeng et al.")

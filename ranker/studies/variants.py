@@ -114,6 +114,7 @@ def _held_out(page: Page, df: pd.DataFrame, proxies: list[str], splits: int, see
                         difference(one),
                         f"{signed(cut['share'])} [{', '.join(signed(v) for v in cut['ci95'])}]",
                         one["ece"],
+                        one["ece_task"],
                         one.get("called"),
                         one.get("called_accuracy"),
                     ]
@@ -132,13 +133,15 @@ def _held_out(page: Page, df: pd.DataFrame, proxies: list[str], splits: int, see
             "less best-single [95 %]",
             "error of perplexity cut by [95 %]",
             "ECE",
+            "within a task",
             "called",
             "right",
         ],
         rows,
         "`nothing trained`: proxies without short probes. `best-single`: the proxy that was best on the training side, for each "
         "task. `published`: learning to compare as Zeng et al. describe it. Their headline is that it halves the pairwise error "
-        "of perplexity (`single:ppl_clm`): a cut of .5.",
+        "of perplexity (`single:ppl_clm`): a cut of .5. ECE: calibration error of all pairs together, and the mean of the "
+        "tasks' own: too shy on one task and too bold on another cancel in the first.",
     )
     page.table(
         "Where the best true variant stands, of those held out",
@@ -171,12 +174,13 @@ def _growing(page: Page, df: pd.DataFrame, proxies: list[str], splits: int, seed
                 difference(of["ltc"]),
                 f"{signed(cut['share'])} [{', '.join(signed(v) for v in cut['ci95'])}]",
                 of["ltc"]["ece"],
+                of["ltc"]["ece_task"],
             ]
         )
     head = ["variants to learn from", "splits", "perplexity", "best-single", "ltc [95 %]", "less best-single [95 %]"]
     page.table(
         "How many variants it takes",
-        [*head, "error of perplexity cut by [95 %]", "ECE"],
+        [*head, "error of perplexity cut by [95 %]", "ECE", "within a task"],
         rows,
         "All proxies, pairs of two held-out variants. The intervals are those of this set of variants: they do not shrink with "
         "the number of splits.",

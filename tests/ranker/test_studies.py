@@ -225,11 +225,19 @@ def test_a_study_writes_its_page(tmp_path):
 
 
 def test_a_summary_says_which_aims_were_met(tmp_path):
-    figures = {"accuracy": 0.88, "ci95": [0.87, 0.89], "sd": 0.01, "ece": 0.02, "called": 0.9, "called_accuracy": 0.91}
+    figures = {
+        "accuracy": 0.88,
+        "ci95": [0.87, 0.89],
+        "sd": 0.01,
+        "ece": 0.02,
+        "ece_task": 0.03,
+        "called": 0.9,
+        "called_accuracy": 0.91,
+    }
     (tmp_path / "nas.json").write_text(json.dumps({"ltc": figures}))
     out = tmp_path / "README.md"
     assert main(["summary", "--table", str(tmp_path), "-o", str(out)]) == 0
-    assert "| .880 | .880 [.870, .890] | .010 | yes | .020 | .900 | .910 |" in out.read_text()
+    assert "| .880 | .880 [.870, .890] | .010 | yes | .020 | .030 | .900 | .910 |" in out.read_text()
 
 
 def test_a_summary_of_nothing_says_what_to_run_first(tmp_path, capsys):
