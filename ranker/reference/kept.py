@@ -26,22 +26,29 @@ def kept_ranker(root: Path | str | None = None) -> LearningToCompare:
     What is kept is what `LearningToCompare.save` writes: it is checked as it is read, and what is damaged is fitted anew. A
     folder that cannot be written to costs nothing but the time.
     """
-    from ranker.compare import LearningToCompare
-
     mlruns = Path(root or ".") / "mlruns"
     if not mlruns.is_dir():
         return default_ranker()
     place = mlruns / "default-ranker" / made_of()
-    try:
-        return LearningToCompare.load(place)
-    except DataError:
-        ranker = default_ranker()
+    if (kept := _read(place)) is not None:
+        return kept
+    ranker = default_ranker()
     with suppress(OSError):
-        for old in place.parent.glob("[!.]*"):  # of another version, or damaged
-            shutil.rmtree(old)
+        for old in place.parent.glob("[!.]*"):  # of another version, or damaged; what was kept by another meanwhile stays
+            if old != place or _read(place) is None:
+                shutil.rmtree(old)
         with whole_folder(place) as draft:
             ranker.save(draft)
     return ranker
+
+
+def _read(place: Path) -> LearningToCompare | None:
+    from ranker.compare import LearningToCompare
+
+    try:
+        return LearningToCompare.load(place)
+    except DataError:
+        return None
 
 
 def made_of() -> str:

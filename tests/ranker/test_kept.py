@@ -44,6 +44,20 @@ def test_what_is_kept_answers_to_the_last_digit_and_is_mended_where_it_is_damage
     assert trees.read_text() == whole
 
 
+def test_what_another_process_kept_meanwhile_is_not_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "mlruns" / "default-ranker" / made_of()
+    (tmp_path / "mlruns").mkdir()
+
+    def while_another_keeps_it():
+        default_ranker().save(place)
+        (place / "theirs").touch()
+        return default_ranker()
+
+    monkeypatch.setattr(kept, "default_ranker", while_another_keeps_it)
+    kept_ranker(tmp_path)
+    assert (place / "theirs").is_file()
+
+
 def test_other_tables_code_or_libraries_are_another_ranker(monkeypatch: pytest.MonkeyPatch) -> None:
     now = made_of()
     assert made_of() == now
