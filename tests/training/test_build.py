@@ -138,7 +138,14 @@ def test_a_build_of_two_jobs_interrupted_or_killed_leaves_no_worker_at_work_and_
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "MLFLOW_TRACKING_URI": "sqlite:////nowhere/no.db"}
     workers = []
     for end, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Tests that a shell started in the background ignore SIGINT, and so would all that they start.
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         known = states(out)
         while process.poll() is None and states(out) <= known:
             assert time.monotonic() < give_up
