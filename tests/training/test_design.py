@@ -63,7 +63,7 @@ def test_impossible_plans_are_refused():
 def test_the_shipped_reference_recipe_is_such_a_design():
     plan = recipes.read("reference")
     runs = [run.model_dump(exclude={"name"}) for run in plan.runs()]
-    assert len(runs) == 118
+    assert len(runs) == 131
     assert plan.trajectory.variants >= 6
     assert plan.trajectory.checkpoints >= 12
     for n in range(1, len(runs) + 1):

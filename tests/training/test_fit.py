@@ -152,7 +152,7 @@ def test_without_a_table_the_default_ranker_is_registered_and_is_no_part_of_hist
         module, "evaluate", lambda table, **k: real(table, **{**k, "splits": 1, "methods": ("ltc", "single:ppl_clm")})
     )
     fitted = train([])
-    assert (fitted.champion, fitted.rows, fitted.checkpoints) == (True, len(reference_table()), 50 + 118)
+    assert (fitted.champion, fitted.rows, fitted.checkpoints) == (True, len(reference_table()), 50 + 131)
     assert set(fitted.evaluation["tasks"]) == set(reference_table()["task"])
     assert tracking.find_version(fitted.name, fitted.version).tags["foretune.reference"] == "true"
     assert tracking.champion()[0].get_params()["signs"] == "strict"
