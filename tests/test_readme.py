@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,12 +69,16 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The layout that `foretune demo` leaves behind: the zoo that ships, and less of the task."""
+def demo(_migrated: Path, kept_default: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layout that `foretune demo` leaves behind: the zoo that ships, less of its text and of the task, a store, a ranker."""
     from training import demo_tasks, shipped
 
     root = tmp_path_factory.mktemp("demo")
     names = [c["name"] for c in yaml.safe_load(shipped.copy(root / "zoo").read_text())["checkpoints"]]
+    text = root / "zoo" / "reference.jsonl"
+    text.write_text("".join(text.read_text().splitlines(keepends=True)[::8]))
+    shutil.copytree(kept_default, root / "mlruns" / "default-ranker")
+    shutil.copy(_migrated, root / "mlruns" / "mlflow.db")
     demo_tasks.write(root / "tasks", ("kinds",), train=40, test=20, features=16)
     with (root / "outcomes.csv").open("w", newline="") as file:
         table = csv.writer(file)

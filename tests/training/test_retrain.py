@@ -106,7 +106,8 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(misled: Path) -> N
     assert (misled / "mlruns" / "mlflow.db").read_bytes() == before
 
 
-def test_without_a_champion_the_default_ranker_is_the_one_to_beat(mlflow_root: Path) -> None:
+def test_without_a_champion_the_default_ranker_is_the_one_to_beat(mlflow_root: Path, kept_default: Path) -> None:
+    shutil.copytree(kept_default, mlflow_root / "mlruns" / "default-ranker")
     tracking.log_table(table(12), name="first")
     dry = quick(dry_run=True)
     assert dry.champion is None
