@@ -19,6 +19,9 @@ def evaluate(
         ),
     ],
     features: Annotated[str | None, typer.Option("--features", help="Comma-separated columns to use (default: all).")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="Keep only the rows of this task. May be repeated (default: all).")
+    ] = None,
     group: Annotated[str | None, typer.Option("--group", metavar="COL", help="Hold out whole groups of this column.")] = None,
     method: Annotated[
         list[str] | None,
@@ -54,6 +57,12 @@ def evaluate(
     from serving.catalogue import read_table
 
     frame = read_table(path)
+    unknown = [t for t in task or [] if t not in set(frame["task"])]
+    if unknown:
+        tasks = ", ".join(dict.fromkeys(frame["task"]))
+        raise UserError(f"no task {', '.join(map(repr, unknown))}", where=path, remedy=f"tasks: {tasks}")
+    if task:
+        frame = frame[frame["task"].isin(task)].reset_index(drop=True)
     if group is not None and group not in frame.columns:
         raise UserError(f"no column {group!r} to group by", where=path, remedy=f"columns: {', '.join(frame.columns)}")
     features_of(frame, names(features), where=path)

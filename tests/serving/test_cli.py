@@ -265,6 +265,7 @@ MISTAKES = [
     (("table", "t.csv", "t.csv", "-o", "x.csv"), "t.csv"),
     (("evaluate", "t.csv", "--group", "nope"), "'nope'"),
     (("evaluate", "t.csv", "--features", "nope"), "t.csv: no feature column 'nope'"),
+    (("evaluate", "t.csv", "--task", "nope"), "t.csv: no task 'nope'; tasks: "),
     (("evaluate", "nope"), "give the path of a table"),
     (("rank", "t.csv", "-o", "folder.csv"), "folder.csv: is a folder"),
     (("rank", "t.csv", "-o", "t.csv/r.csv"), "t.csv is no folder"),
@@ -302,6 +303,15 @@ def test_an_evaluation_prints_its_figures_and_draws_its_plots(run: Foretune) -> 
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in Path("plots").iterdir())
     assert [Path(line).name for line in err.split()] == drawn
     assert run("evaluate", "t.csv", "--strata", "nope")[0] == 2
+
+
+def test_an_evaluation_of_one_task_is_that_of_a_table_with_no_other(run: Foretune) -> None:
+    both = pd.concat([table(), table(seed=1).assign(task="other")])
+    both.to_csv("both.csv", index=False)
+    both[both["task"] == "other"].to_csv("one.csv", index=False)
+    judged = ("-m", "ltc", "-m", "best-single", "--splits", "2", "--json")
+    of_both = run("evaluate", "both.csv", "--task", "other", *judged)
+    assert json.loads(of_both[1]) == json.loads(run("evaluate", "one.csv", *judged)[1])
 
 
 def test_what_is_unexpected_is_one_line_and_exit_code_1(run: Foretune, monkeypatch: pytest.MonkeyPatch) -> None:
