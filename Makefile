@@ -21,7 +21,8 @@ demo: env
 	$(BIN)/foretune demo
 
 test: env
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15
+	@# Three at a time on two cores: tests that wait for a service or a child leave a core idle.
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 15
 
 lint: env
 	$(BIN)/ruff check .

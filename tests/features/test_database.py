@@ -20,22 +20,22 @@ from training.outcomes import OutcomeStore
 WORKERS, ROUNDS = 6, 20
 
 
-def _make(store: Callable[[Path], Any], path: Path, together: Any) -> None:
-    together.wait()
-    store(path)
+def _make(store: Callable[[Path], Any], folder: Path, together: Any) -> None:
+    for i in range(ROUNDS):
+        together.wait(60)
+        store(folder / f"{i}.db")
 
 
 @pytest.mark.parametrize("store", [FeatureStore, OutcomeStore, Jobs, Ledger])
 def test_processes_that_make_the_same_file_at_once_all_get_it(store: Callable[[Path], Any], tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    for i in range(ROUNDS):
-        together = context.Barrier(WORKERS)
-        makers = [context.Process(target=_make, args=(store, tmp_path / f"{i}.db", together)) for _ in range(WORKERS)]
-        for maker in makers:
-            maker.start()
-        for maker in makers:
-            maker.join(60)
-        assert [maker.exitcode for maker in makers] == [0] * WORKERS
+    together = context.Barrier(WORKERS)
+    makers = [context.Process(target=_make, args=(store, tmp_path, together)) for _ in range(WORKERS)]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    assert [maker.exitcode for maker in makers] == [0] * WORKERS
 
 
 def test_a_connection_is_in_wal_mode_with_full_synchronisation(tmp_path: Path) -> None:

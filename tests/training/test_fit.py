@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -143,9 +144,11 @@ def test_the_same_checkpoint_in_two_zoos_is_one_unit_and_so_are_a_group_and_chan
 
 
 def test_without_a_table_the_default_ranker_is_registered_and_is_no_part_of_history(
-    mlflow_root: Path, monkeypatch: pytest.MonkeyPatch
+    mlflow_root: Path, kept_default: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ranker.evaluate as module
+
+    shutil.copytree(kept_default, mlflow_root / "mlruns" / "default-ranker")
 
     real = module.evaluate
     monkeypatch.setattr(
