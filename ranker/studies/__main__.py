@@ -11,7 +11,7 @@ from features.errors import ForetuneError
 from ranker.parallel import at_work
 
 STUDIES = ("zeng", "ibm", "nas", "rectified", "transfer", "small", "choices", "ceilings", "variants", "summary")
-_SPLITS = {"ibm": 5}
+_SPLITS = {"ibm": 25}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="the published file, or a folder that holds it; zeng and variants ship; summary: the folder of pages",
     )
     parser.add_argument("-o", "--output", help="Markdown page to write; figures go beside it as .json (default: print)")
-    parser.add_argument("--splits", type=int, help="random hold-outs (default 20; ibm 5)")
+    parser.add_argument("--splits", type=int, help="random hold-outs (default 20; ibm 25)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="hold-outs side by side, a core each (default 1)")
     parser.add_argument("--quick", action="store_true", help="the main tables only")
