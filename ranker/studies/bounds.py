@@ -71,11 +71,12 @@ def learnable(
     df: pd.DataFrame, columns: list[str], held: list[tuple[Ints, Ints]], seed: int, worlds: int = 30
 ) -> dict[str, float]:
     """Accuracy on held-out pairs of who knows the true function ("truth") and of who learns it from the training rows and knows
-    the process's numbers ("learnt"), of all pairs and of those of equal learning rate, in worlds drawn from the Gaussian process
-    fitted on all of `df`; and the range of the calibration error of exact probabilities at equal learning rate.
+    the process's numbers ("learnt"), in worlds drawn from the Gaussian process fitted on all of `df`. Where it has a column
+    ``learning_rate``, also on pairs of equal learning rate, and the range of the calibration error of exact probabilities there.
     """
     unit, checkpoint = codes(df["task"]), codes(df["checkpoint"])
-    lr, ones = df["learning_rate"].to_numpy(float), np.ones(len(df))
+    lr = df["learning_rate"].to_numpy(float) if "learning_rate" in df else np.full(len(df), np.nan)
+    ones = np.ones(len(df))
     Z = Standardiser().fit(df[columns], unit, checkpoint).matrix_within(df[columns], unit)
     t = standard_outcome(df["outcome"].to_numpy(float), unit)
     process = Process().fit(Z, t, ones, unit, unit, checkpoint, np.ones((1, len(t)), bool), seed)
@@ -86,6 +87,8 @@ def learnable(
     luck = np.linalg.cholesky(noise + jitter)
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {"truth": [], "truth, equal": [], "learnt": [], "learnt, equal": []}
+    if np.isnan(lr).all():
+        found = {"truth": [], "learnt": []}
     for _ in range(worlds):
         truth = K @ solved[:, 0] + likely @ rng.normal(size=len(t))
         y = truth + luck @ rng.normal(size=len(t))
@@ -101,6 +104,8 @@ def learnable(
                     if same.any():
                         found[f"{name}, equal"].append(float(right[same].mean()))
     figures: dict[str, float] = {k: float(np.mean(v)) for k, v in found.items()}
+    if "truth, equal" not in found:
+        return figures
     low, high = _exact_error(K, noise, unit, lr, held, 2 * worlds, rng)
     return figures | {"ece, equal, low": low, "ece, equal, high": high}
 

@@ -10,6 +10,7 @@ import pytest
 
 from features.errors import DataError
 from ranker import metrics
+from ranker.evaluate import grouping, splits_of
 from ranker.pairs import codes
 from ranker.parallel import at_work
 from ranker.reference import OUTCOMES, PROXIES
@@ -235,9 +236,10 @@ def test_a_summary_says_which_aims_were_met(tmp_path):
         "called_accuracy": 0.91,
     }
     (tmp_path / "nas.json").write_text(json.dumps({"ltc": figures}))
+    (tmp_path / "ceilings.json").write_text(json.dumps({"nas/learnable": {"learnt": 0.863}}))
     out = tmp_path / "README.md"
     assert main(["summary", "--table", str(tmp_path), "-o", str(out)]) == 0
-    assert "| .880 | .880 [.870, .890] | .010 | yes | .020 | .030 | .900 | .910 |" in out.read_text()
+    assert "| .880 | .880 [.870, .890] | .010 | yes | .863 | .020 | .030 | .900 | .910 |" in out.read_text()
 
 
 def test_a_summary_of_nothing_says_what_to_run_first(tmp_path, capsys):
@@ -261,6 +263,10 @@ def test_the_truth_is_worth_more_than_what_30_models_teach(table):
     one = page.figures["teachable/proxies"]
     assert one["truth"] > one["learnt"] > 0.5
     assert 0 < one["ece, equal, low"] < one["ece, equal, high"] < 0.2
+    held = list(splits_of(table, grouping(table, None), None, splits=2, train_share=0.6, seed=0))
+    bare = bounds.learnable(table.drop(columns="learning_rate"), list(PROXIES), held, 0, worlds=2)
+    assert set(bare) == {"truth", "learnt"}
+    assert bare["truth"] == bounds.learnable(table, list(PROXIES), held, 0, worlds=2)["truth"]
 
 
 def test_halves_of_tasks_that_agree_leave_a_perfect_ranker_little_to_miss():
