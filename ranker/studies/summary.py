@@ -112,11 +112,11 @@ def study(table: str | Path | None = None, *, splits: int = 0, seed: int = 0, co
 
 def _most(folder: Path, at: tuple[str, str, str] | None) -> float | None:
     """What could be known at most, from another page's figures; None where it was not measured."""
-    path = folder / f"{at[0]}.json" if at else None
-    if at is None or path is None or not path.is_file():
+    if at is None or not (folder / f"{at[0]}.json").is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8")).get(at[1], {}).get(at[2])
-    return None if found is None else float(found)
+    page, key, name = at
+    found = json.loads((folder / f"{page}.json").read_text(encoding="utf-8"))
+    return float(found[key][name]) if key in found else None
 
 
 def _bounds(folder: Path) -> list[list[Any]]:
